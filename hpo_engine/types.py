@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 Value: TypeAlias = float | int | str | bool
-Config: TypeAlias = Mapping[str, Value]  # names to values as the user wrote the space; inactive parameters are absent
+Config: TypeAlias = Mapping[str, Value]  # as the user wrote the space; inactive parameters are absent
 
 
 class AbohbError(Exception):

@@ -1,0 +1,51 @@
+"""One rung: who reported at its level, best first, and who of them may still be promoted."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import NamedTuple
+
+from hpo_engine.objective import Score
+
+
+class Entry(NamedTuple):
+    """Sorts by score; ties by trial id."""
+
+    score: Score
+    trial: int
+
+
+class Rung:
+    """Insertion, rank and the best candidate in O(log n): a study may have 10,000 trials on a rung."""
+
+    __slots__ = ("_candidates", "entries", "promoted")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []  # every record, best first
+        self._candidates: list[Entry] = []  # those that wait here and are not diverged, best first
+        self.promoted = 0
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def add(self, entry: Entry) -> None:
+        insort(self.entries, entry)
+
+    def rank(self, entry: Entry) -> int:
+        """1 for the best."""
+        return bisect_left(self.entries, entry) + 1
+
+    def wait(self, entry: Entry) -> None:
+        insort(self._candidates, entry)
+
+    def leave(self, entry: Entry, *, promoted: bool) -> None:
+        """The trial waits here no more: it was promoted, or has ended."""
+        at = bisect_left(self._candidates, entry)
+        if at < len(self._candidates) and self._candidates[at] == entry:
+            del self._candidates[at]
+        self.promoted += promoted
+
+    @property
+    def candidate(self) -> Entry | None:
+        """The best of those that may be promoted: if its rank does not suffice, nobody's does."""
+        return self._candidates[0] if self._candidates else None
