@@ -2,7 +2,7 @@
 
     domain        coordinates   how a value is encoded
     Float         1             linear in the value, or in its logarithm
-    Int, Ordinal  1             the same; each value owns the half unit on both its sides, so the ends are whole
+    Int, Ordinal  1             the same; each value owns the half unit on both its sides
     Categorical   one a value   one-hot times sqrt(1/2): two different categories lie at distance 1
 """
 
@@ -50,7 +50,7 @@ class Float:
 
     def decode(self, u: Array) -> list[Value]:  # (n, 1) ->
         v = _from_unit(u, self.low, self.high, self.log)
-        found: list[Value] = np.clip(v, self.low, self.high).tolist()  # exp(log(high)) may exceed high by an ulp
+        found: list[Value] = np.clip(v, self.low, self.high).tolist()  # exp(log(high)) may exceed it
         return found
 
     def canonical(self, value: object) -> Hashable:

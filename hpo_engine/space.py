@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hpo_engine.domains import Array, Categorical, Domain, Float, Int, Ordinal, place
 from hpo_engine.types import Config, SpaceError, Value
 
-__all__ = ["Array", "Categorical", "Condition", "Domain", "Float", "Int", "Mask", "Ordinal", "Parameter", "SearchSpace"]
+__all__ = ["Array", "Categorical", "Condition", "Domain", "Float", "Int", "Ordinal", "Parameter", "SearchSpace"]
 
 Mask: TypeAlias = NDArray[np.bool_]
 
@@ -88,8 +88,8 @@ class SearchSpace:
 
     def key(self, config: Config) -> Hashable:
         """What makes two configurations the same."""
-        given = (config.get(p.name) for p in self.parameters)
-        return tuple(None if v is None else p.domain.canonical(v) for p, v in zip(self.parameters, given, strict=True))
+        given = ((p.domain, config.get(p.name)) for p in self.parameters)
+        return tuple(None if value is None else domain.canonical(value) for domain, value in given)
 
     @cached_property
     def size(self) -> int | None:

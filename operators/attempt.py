@@ -1,0 +1,111 @@
+"""What a controller and an agent say to each other about one attempt, and the store keys they say it under."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TypeAlias
+
+from hpo_engine.types import AttemptEnded, Config, Outcome, Report
+
+Verdict: TypeAlias = AttemptEnded  # the last word of an agent: how its attempt ended
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSpec:
+    """All that an agent must know to run one attempt; (study, trial, attempt) is its identity."""
+
+    study: str
+    trial: int
+    attempt: int
+    config: Config
+    resource: str  # the name of the resource, e.g. "epoch": the key of a metrics line
+    until: int  # the order at the start; `order.json` in the store overrides it
+    command: tuple[str, ...]  # argv, templates already filled in
+    metrics: tuple[str, ...]  # names that every line must have
+    resumable: bool = True  # False: always from 0, and `checkpoint/` is never there
+    reported: int = 0  # the last resource whose report the controller has: older ones are not told again
+    stall_after: float | None = None  # seconds without a line
+    env: Mapping[str, str] = field(default_factory=dict)
+    workdir: str | None = None  # where the command runs; None: the agent's own directory
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """An attempt as it is now: `running`, or ended with a verdict."""
+
+    running: bool
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How far a trial shall go; `stop`: end after the report that it is working on."""
+
+    until: int
+    stop: bool = False
+
+
+def encode_spec(spec: AttemptSpec) -> bytes:
+    return _dump(asdict(spec))
+
+
+def decode_spec(data: bytes) -> AttemptSpec:
+    values = json.loads(data)
+    return AttemptSpec(**{**values, "command": tuple(values["command"]), "metrics": tuple(values["metrics"])})
+
+
+def encode_verdict(verdict: Verdict) -> bytes:
+    return _dump(asdict(verdict))
+
+
+def decode_verdict(data: bytes) -> Verdict:
+    values = json.loads(data)
+    return AttemptEnded(**{**values, "outcome": Outcome(values["outcome"])})
+
+
+def encode_report(report: Report) -> bytes:
+    """JSON with the fields of `Report`; NaN and Infinity are written bare, as Python's json reads them."""
+    return _dump(asdict(report))
+
+
+def decode_report(data: bytes) -> Report:
+    return Report(**json.loads(data))
+
+
+def encode_order(order: Order) -> bytes:
+    return _dump(asdict(order))
+
+
+def decode_order(data: bytes) -> Order:
+    values = json.loads(data)
+    return Order(int(values["until"]), bool(values["stop"]))
+
+
+def _dump(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+# -- keys ----------------------------------------------------------------------------------------
+
+
+def inbox_prefix(study: str) -> str:
+    return f"{study}/inbox/"
+
+
+def report_key(study: str, report: Report) -> str:
+    return f"{study}/inbox/{report.trial:08d}-{report.attempt:04d}-{report.resource:08d}.json"
+
+
+def trial_prefix(study: str, trial: int) -> str:
+    return f"{study}/trials/{trial:08d}/"
+
+
+def order_key(study: str, trial: int) -> str:
+    return f"{trial_prefix(study, trial)}order.json"
+
+
+def log_key(study: str, trial: int, attempt: int, stream: str) -> str:
+    """`stream` is `stdout` or `stderr`."""
+    return f"{trial_prefix(study, trial)}logs/{attempt:04d}.{stream}"
