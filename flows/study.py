@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
-from flows import study_checks
+from flows.study_checks import problems
+from flows.study_methods import with_defaults
 from flows.study_parts import (
     PLAIN,
     Budget,
@@ -26,7 +27,9 @@ from flows.study_parts import (
     Seconds,
     Text,
 )
+from flows.study_space import search_space
 from flows.study_templates import active, render
+from flows.study_words import dotted
 from hpo_engine import objective, rungs
 from hpo_engine.space import SearchSpace
 from hpo_engine.types import Config
@@ -39,29 +42,86 @@ class Study(BaseModel):
 
     model_config = PLAIN
     name: Name = Field(title="Name", description="Names the study in the store; the same name resumes it.")
-    command: list[Text] = Field([], title="Command", description="The program to run and what always follows it, taken literally.")
-    image: str | None = Field(None, title="Image", description="Container image of the training code, used on Kubernetes.", min_length=1)
-    args: list[Text] = Field([], title="Arguments", description="Arguments after the command, with hyper-parameters as {learning_rate}.")
-    env: dict[str, Text] = Field({}, title="Environment", description="Environment variables, with templates as in args.")
-    workdir: str = Field(".", title="Working directory", description="Where the command runs, relative to the study file.", min_length=1)
-    metrics: list[Metric] = Field(title="Metrics", description="What the training code reports; the first one is the objective.", min_length=1)
-    constraints: list[Constraint] = Field([], title="Constraints", description="Bounds on metrics; who breaks one ranks behind all who do not.")
-    resource: Resource = Field(title="Resource", description="What training is measured in, and the rungs between min and max.")
-    space: dict[str, ParameterSpec] = Field(title="Search space", description="The hyper-parameters by name.", min_length=1)
+    command: list[Text] = Field(
+        [], title="Command", description="The program to run and what always follows it, taken literally."
+    )
+    image: str | None = Field(
+        None,
+        title="Image",
+        description="Container image of the training code, used on Kubernetes.",
+        min_length=1,
+    )
+    args: list[Text] = Field(
+        [],
+        title="Arguments",
+        description="Arguments after the command, with hyper-parameters as {learning_rate}.",
+    )
+    env: dict[str, Text] = Field(
+        {}, title="Environment", description="Environment variables, with templates as in args."
+    )
+    workdir: str = Field(
+        ".",
+        title="Working directory",
+        description="Where the command runs, relative to the study file.",
+        min_length=1,
+    )
+    metrics: list[Metric] = Field(
+        title="Metrics",
+        description="What the training code reports; the first one is the objective.",
+        min_length=1,
+    )
+    constraints: list[Constraint] = Field(
+        [], title="Constraints", description="Bounds on metrics; who breaks one ranks behind all who do not."
+    )
+    resource: Resource = Field(
+        title="Resource", description="What training is measured in, and the rungs between min and max."
+    )
+    space: dict[str, ParameterSpec] = Field(
+        title="Search space", description="The hyper-parameters by name.", min_length=1
+    )
     initial: list[Point] = Field([], title="Initial points", description="Configurations to try first.")
-    method: MethodSpec = Field(MethodSpec(name="a-bohb"), title="Method", description="How configurations are chosen and stopped, with its options.")
+    method: MethodSpec = Field(
+        MethodSpec(name="a-bohb"),
+        title="Method",
+        description="How configurations are chosen and stopped, with its options.",
+    )
     workers: int = Field(4, title="Workers", description="How many trials run at once.", ge=1)
-    budget: Budget = Field(title="Budget", description="When the study ends: at whichever of its entries comes first.")
-    max_failures: int = Field(1, title="Failures of a trial", description="How many times one trial's training code may fail before it is given up.", ge=1)
-    max_disruptions: int = Field(10, title="Disruptions of a trial", description="How many times one trial may be killed from outside before it is given up.", ge=1)
-    max_failed_trials: int = Field(5, title="Failed trials", description="The study fails when so many trials in a row were given up with no report in between.", ge=1)
-    stall_after: Seconds | None = Field(None, title="Stall after", description="An attempt without a report for so long (600, 10m, 1h30m) is killed.")
+    budget: Budget = Field(
+        title="Budget", description="When the study ends: at whichever of its entries comes first."
+    )
+    max_failures: int = Field(
+        1,
+        title="Failures of a trial",
+        description="How many times one trial's training code may fail before it is given up.",
+        ge=0,
+    )
+    max_disruptions: int = Field(
+        10,
+        title="Disruptions of a trial",
+        description="How many times one trial may be killed from outside before it is given up.",
+        ge=0,
+    )
+    max_failed_trials: int = Field(
+        5,
+        title="Failed trials",
+        description="The study fails when so many trials in a row were given up with no report in between.",
+        ge=1,
+    )
+    stall_after: Seconds | None = Field(
+        None,
+        title="Stall after",
+        description="An attempt without a report for so long (600, 10m, 1h30m) is killed.",
+    )
     seed: int = Field(0, title="Seed", description="Seeds all random choices.", ge=0)
-    store: Location = Field("./abohb-runs", title="Store", description="Where the study is kept: file:///dir, or a path relative to the study file.")
+    store: Location = Field(
+        "./abohb-runs",
+        title="Store",
+        description="Where the study is kept: file:///dir, or a path relative to the study file.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
-        found = [f"{study_checks.dotted(path)}: {message}" for path, message in study_checks.problems(self.draft())]
+        found = [f"{dotted(path)}: {message}" for path, message in problems(self.draft())]
         if found:
             raise ValueError("\n".join(found))
         return self
@@ -72,8 +132,8 @@ class Study(BaseModel):
         return {k: dict(enumerate(v)) if isinstance(v, list) else v for k, v in sections.items()}
 
     def search_space(self) -> SearchSpace:
-        """The parameters by name, so that neither the file's order nor the journal's codec changes a decision."""
-        return study_checks.search_space(self.space)
+        """Ordered by name: the order in the file is of no consequence."""
+        return search_space(self.space)
 
     def levels(self) -> tuple[int, ...]:
         return rungs.levels(self.resource.min, self.resource.max, self.resource.eta)
@@ -99,7 +159,13 @@ class Study(BaseModel):
         self, config: Config, *, trial: int, attempt: int, until: int, trial_dir: str
     ) -> tuple[list[str], dict[str, str]]:
         """(argv, environment) of one attempt; entries that name an inactive parameter are left out."""
-        facts = {"trial": trial, "attempt": attempt, "study": self.name, "until": until, "trial_dir": trial_dir}
+        facts = {
+            "trial": trial,
+            "attempt": attempt,
+            "study": self.name,
+            "until": until,
+            "trial_dir": trial_dir,
+        }
         values: Mapping[str, object] = {**config, **facts}
         absent = self.space.keys() - config.keys()
         args = [render(arg, values) for arg in self.args if active(arg, absent)]
@@ -108,7 +174,11 @@ class Study(BaseModel):
 
     def fixed(self) -> dict[str, Any]:
         """The part that may not change when the study is resumed; the method with all its options."""
-        return study_checks.with_options(self.model_dump(mode="json", include=set(FIXED)))
+        part = self.model_dump(mode="json", include=set(FIXED))
+        return {
+            **part,
+            "method": {"name": self.method.name, **with_defaults(self.method.name, self.method.options)},
+        }
 
 
 def differences(before: Study, now: Study) -> list[str]:

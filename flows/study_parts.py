@@ -21,7 +21,7 @@ def check_name(value: str) -> str:
         return value
     near = re.sub(r"[^a-z0-9]+", "-", value.lower())[:LONGEST_NAME].strip("-")
     raise ValueError(
-        f"got {value!r}, expected at most {LONGEST_NAME} of the characters a-z, 0-9 and '-' (not first or last)"
+        f"got {value!r}, expected up to {LONGEST_NAME} of a-z, 0-9 and '-', which is neither first nor last"
         + (f"; {near!r} would do" if near else "")
     )
 
@@ -72,6 +72,7 @@ Location: TypeAlias = Annotated[str, WrapValidator(lambda value, inner: check_st
 Text: TypeAlias = Annotated[str, BeforeValidator(_texted)]
 Value: TypeAlias = Annotated[bool | int | float | str, WrapValidator(_single)]
 When: TypeAlias = Annotated[list[Value], BeforeValidator(_listed), Field(min_length=1)]
+Seconds: TypeAlias = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Point: TypeAlias = dict[str, Value]
 
 
@@ -80,7 +81,9 @@ class Metric(BaseModel):
 
     model_config = PLAIN
     name: str = Field(title="Metric", description="Its name in metrics.jsonl.", min_length=1)
-    mode: Literal["min", "max"] = Field("min", title="Mode", description="Whether less (min) or more (max) is better.")
+    mode: Literal["min", "max"] = Field(
+        "min", title="Mode", description="Whether less (min) or more (max) is better."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -106,7 +109,9 @@ class Resource(BaseModel):
     max: int = Field(title="Max", description="Units of a full training run.", ge=1)
     eta: int = Field(3, title="Eta", description="One of eta trials goes on to the next level.", ge=2)
     resumable: bool = Field(
-        True, title="Resumable", description="False when training always starts over instead of from a checkpoint."
+        True,
+        title="Resumable",
+        description="False when training always starts over instead of from a checkpoint.",
     )
 
 
@@ -182,5 +187,7 @@ class Budget(BaseModel):
     model_config = PLAIN
     trials: int | None = Field(None, title="Trials", description="As many trials have been started.", ge=1)
     hours: float | None = Field(None, title="Hours", description="The study has run for so long.", gt=0)
-    resource: int | None = Field(None, title="Resource", description="All trials together used so many units.", ge=1)
+    resource: int | None = Field(
+        None, title="Resource", description="All trials together used so many units.", ge=1
+    )
     target: float | None = Field(None, title="Target", description="The objective is at least this good.")

@@ -1,11 +1,17 @@
-"""Hyper-parameters in arguments and environment: `--lr={learning_rate:.6f}`, with `{{` and `}}` for braces."""
+"""Hyper-parameters in arguments and environment: `--lr={learning_rate:.6f}`; a brace itself is `{{` or `}}`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from string import Formatter
 
-FACTS = ("trial", "attempt", "study", "until", "trial_dir")  # what a template may name besides hyper-parameters
+FACTS = (
+    "trial",
+    "attempt",
+    "study",
+    "until",
+    "trial_dir",
+)  # what a template may name besides hyper-parameters
 
 
 def names_in(template: str) -> list[str]:
@@ -33,10 +39,14 @@ def _parts(template: str) -> list[tuple[str, str | None, str | None, str | None]
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
-        raise ValueError(f"{template!r} is no template ({error}); a brace itself is written {{{{ or }}}}") from None
+        raise ValueError(
+            f"{template!r} is no template ({error}); a brace itself is written {{{{ or }}}}"
+        ) from None
     for _, name, spec, _ in parts:
         if name is not None and not name.strip():
-            raise ValueError(f"{template!r} has braces without a name; a brace itself is written {{{{ or }}}}")
+            raise ValueError(
+                f"{template!r} has braces without a name; a brace itself is written {{{{ or }}}}"
+            )
         if spec and ("{" in spec or "}" in spec):
             raise ValueError(f"{template!r} has braces within a format; write the format out")
     return parts

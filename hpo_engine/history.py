@@ -67,7 +67,8 @@ class History:
         self.rungs = {level: Rung() for level in levels}
         self.running: dict[int, None] = {}  # ids with status RUNNING, oldest first
         self.live: dict[int, None] = {}  # ids whose last attempt has not ended
-        self.outcomes: dict[Outcome, int] = {}
+        self.counts = dict.fromkeys(Status, 0)  # trials by status
+        self.outcomes = dict.fromkeys(Outcome, 0)  # ended attempts by outcome
         self.incumbent: Incumbent | None = None
         self.fitted: Fitted | None = None
         self.fitted_records = 0  # observations there were at that fit
@@ -115,7 +116,8 @@ class History:
         return bisect_left(entries, Entry(DIVERGED, -1))
 
     def record(self, level: int, trial: int) -> Entry | None:
-        return self._records[level].get(trial)
+        """The entry of a trial at a level; None if it has none there, or the level is no rung."""
+        return self._records.get(level, {}).get(trial)
 
     def _level_from(self, resource: int, bracket: int) -> int:
         """The first rung of a bracket at or above a resource."""
@@ -128,16 +130,18 @@ class History:
         if event.trial != len(self.trials):
             raise HistoryError(f"trial {event.trial} started when there are {len(self.trials)} trials")
         self.trials.append(Trial(event.trial, event.config, event.until, event.bracket, event.origin))
+        self.counts[Status.RUNNING] += 1
         self.reports.append([])
         self.running[event.trial] = None
 
     def _resume(self, event: Resume) -> None:
         trial = self._in(event.trial, Status.PAUSED)
-        level = trial.until
-        self._leave_rung(trial, promoted=True)
-        if event.until <= level:
-            raise HistoryError(f"trial {trial.id} is at {level} and cannot be resumed until {event.until}")
-        self.trials[trial.id] = replace(trial, until=event.until, status=Status.RUNNING)
+        if event.until <= trial.until:
+            raise HistoryError(f"trial {trial.id} is at {trial.until} and cannot be resumed until {event.until}")
+        rung = self.rungs[trial.until]
+        rung.leave(self._records[trial.until][trial.id])
+        rung.kept += 1
+        self._set(replace(trial, until=event.until, status=Status.RUNNING))
         self.running[trial.id] = None
 
     def _stop(self, event: Stop) -> None:
@@ -149,10 +153,15 @@ class History:
 
     def _end(self, id: int, status: Status, reason: str) -> None:
         trial = self._in(id, Status.RUNNING, Status.PAUSED)
-        if trial.status is Status.PAUSED:
-            self._leave_rung(trial, promoted=False)
+        entry = self.record(trial.resource, id)
+        if entry is not None and not trial.diverged:
+            rung = self.rungs[trial.resource]
+            if trial.status is Status.PAUSED:
+                rung.leave(entry)
+            elif status is Status.STOPPED:
+                rung.kept -= 1  # judged right after its report was counted as going on
         self.running.pop(id, None)
-        self.trials[id] = replace(trial, status=status, reason=reason, held=False)
+        self._set(replace(trial, status=status, reason=reason, held=False))
 
     def _attempt_started(self, event: AttemptStarted) -> None:
         trial = self._in(event.trial, Status.RUNNING)
@@ -176,7 +185,7 @@ class History:
         del self.live[trial.id]
         told = sum(1 for _ in takewhile(lambda r: r.attempt == event.attempt, reversed(self.reports[trial.id])))
         self.units += max(0, event.units - told)
-        self.outcomes[event.outcome] = self.outcomes.get(event.outcome, 0) + 1
+        self.outcomes[event.outcome] += 1
 
     def _report(self, event: Report) -> None:
         if self.knows(event):
@@ -185,13 +194,14 @@ class History:
         score = self.objective.score(event.metrics)
         done = event.resource == trial.until
         top = event.resource == self.levels[-1] and not score.diverged
-        self.trials[trial.id] = trial = replace(
+        trial = replace(
             trial,
             resource=event.resource,
             checkpoint=event.resource if event.checkpoint else trial.checkpoint,
             diverged=score.diverged,
             status=Status.COMPLETED if top else Status.PAUSED if done else Status.RUNNING,
         )
+        self._set(trial)
         self.reports[trial.id].append(event)
         self.units += 1
         self.failed_in_a_row = 0
@@ -212,11 +222,8 @@ class History:
         self._observations.append(Observation(trial.id, level, score.loss, slacks))
         if trial.status is Status.PAUSED and not score.diverged:
             self.rungs[level].wait(entry)
-
-    def _leave_rung(self, trial: Trial, *, promoted: bool) -> None:
-        entry = self.record(trial.resource, trial.id)
-        if entry is not None:
-            self.rungs[trial.resource].leave(entry, promoted=promoted)
+        elif trial.status is Status.RUNNING and not score.diverged:
+            self.rungs[level].kept += 1
 
     def _fitted(self, event: Fitted) -> None:
         self.fitted, self.fitted_records = event, len(self._observations)
@@ -233,10 +240,16 @@ class History:
 
     def _opened(self, event: Opened) -> None:
         self.study = event
-        self.finished = None  # opened again with more budget: it goes on
+        self.finished = None  # opened again, with more budget or after a mistake was mended: it goes on
+        self.failed_in_a_row = 0
 
     def _finished(self, event: Finished) -> None:
         self.finished = event
+
+    def _set(self, trial: Trial) -> None:
+        self.counts[self.trials[trial.id].status] -= 1
+        self.counts[trial.status] += 1
+        self.trials[trial.id] = trial
 
     def _in(self, id: int, *allowed: Status) -> Trial:
         trial = self.trials[id] if 0 <= id < len(self.trials) else None

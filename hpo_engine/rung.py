@@ -18,12 +18,12 @@ class Entry(NamedTuple):
 class Rung:
     """Insertion, rank and the best candidate in O(log n): a study may have 10,000 trials on a rung."""
 
-    __slots__ = ("_candidates", "entries", "promoted")
+    __slots__ = ("_candidates", "entries", "kept")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []  # every record, best first
         self._candidates: list[Entry] = []  # those that wait here and are not diverged, best first
-        self.promoted = 0
+        self.kept = 0  # records whose trial went on from here
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -38,12 +38,11 @@ class Rung:
     def wait(self, entry: Entry) -> None:
         insort(self._candidates, entry)
 
-    def leave(self, entry: Entry, *, promoted: bool) -> None:
-        """The trial waits here no more: it was promoted, or has ended."""
+    def leave(self, entry: Entry) -> None:
+        """Its trial waits here no more: it was promoted, or has ended."""
         at = bisect_left(self._candidates, entry)
-        if at < len(self._candidates) and self._candidates[at] == entry:
+        if self._candidates[at : at + 1] == [entry]:
             del self._candidates[at]
-        self.promoted += promoted
 
     @property
     def candidate(self) -> Entry | None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hpo_engine.domains import Array, Categorical, Domain, Float, Int, Ordinal, place
 from hpo_engine.types import Config, SpaceError, Value
 
-__all__ = ["Array", "Categorical", "Condition", "Domain", "Float", "Int", "Ordinal", "Parameter", "SearchSpace"]
+__all__ = ["Array", "Categorical", "Condition", "Float", "Int", "Mask", "Ordinal", "Parameter", "SearchSpace"]
 
 Mask: TypeAlias = NDArray[np.bool_]
 

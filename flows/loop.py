@@ -1,0 +1,181 @@
+"""The controller of one study: a level-triggered loop, of which every pass may be the first.
+
+A pass observes what runs and what was reported, folds that, asks the engine for work while workers are free,
+journals all of it as one batch, and only then acts: what is not in the journal never reaches a worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from flows.backend import Backend
+from flows.balance import balance, due, occupied
+from flows.build import attempt_spec
+from flows.inbox import Inbox
+from flows.study import Study
+from hpo_engine.engine import Engine
+from hpo_engine.types import (
+    AttemptEnded,
+    Event,
+    Finished,
+    Outcome,
+    Status,
+    Steered,
+    Trial,
+    Wait,
+)
+from operators.attempt import Observed, Order, encode_order, order_key
+from operators.journal import Journal
+from operators.store import Store
+
+World: TypeAlias = Mapping[tuple[int, int], Observed]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Nothing new is begun, and what runs is ended. Not `final`: the study can be resumed."""
+
+    reason: str
+    final: bool = True
+    failed: bool = False
+
+
+class Controller:
+    """Call `step` until it answers; `cancel` makes it wind up and leave the study resumable."""
+
+    def __init__(
+        self,
+        study: Study,
+        store: Store,
+        backend: Backend,
+        engine: Engine,
+        journal: Journal,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.study = study
+        self.engine = engine
+        self.history = engine.history
+        self.waiting = ""  # what the engine waits for, in words
+        self.messages: list[str] = []  # what the user should be told once
+        self._store, self._backend, self._journal, self._clock = store, backend, journal, clock
+        self._inbox = Inbox(store, study.name)
+        self._unwritten: list[Event] = []
+        self._orders: dict[int, Order] = {}  # as last written; a cache
+        self._began = clock() - journal.active
+        self._cancelled: str | None = None
+
+    @property
+    def workers(self) -> int:
+        steered = self.history.settings
+        return 0 if steered.get("paused") else steered.get("workers", self.study.workers)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that controllers have spent on this study, earlier ones included."""
+        return self._clock() - self._began
+
+    def cancel(self, reason: str) -> None:
+        self._cancelled = self._cancelled or reason
+
+    def step(self) -> tuple[tuple[Event, ...], Ending | None]:
+        """One pass: the events that it journalled, and how the study has ended if it has.
+
+        Fenced: another controller has taken over. OSError: the store is away; call again, nothing is lost.
+        """
+        self._write()  # what a failed write left: exactly as it was, for it may have gone through
+        observed = self._backend.observe()
+        news = self._inbox.read()  # after observing: an ended attempt has told all it will
+        for report in news.reports:
+            if report.trial < len(self.history.trials):
+                self._tell(report)
+        ending = self._ending()
+        self._fold_ends(observed, ending)
+        for steered in news.steered:
+            self._tell(steered)
+        ending = self._ending() or self._decide()
+        if ending and ending.final and not self.history.live:
+            self._tell(Finished(ending.reason, ending.failed))
+        events = tuple(self._unwritten)
+        self._write()
+        self._inbox.clear(news)
+        self.messages += [f"{key} could not be read and was dropped" for key in news.unreadable]
+        self._apply(observed, ending)
+        return events, None if self.history.live else ending
+
+    def _tell(self, event: Event) -> None:
+        self._unwritten.extend(self.engine.tell(event))
+
+    def _write(self) -> None:
+        if self._unwritten:
+            self._journal.append(self._unwritten, self._clock())
+            self._unwritten = []
+
+    def _fold_ends(self, observed: World, ending: Ending | None) -> None:
+        for id in list(self.history.live):
+            attempt = self.history.trials[id].attempt
+            seen = observed.get((id, attempt))
+            if seen is None and ending:
+                self._tell(AttemptEnded(id, attempt, Outcome.INTERRUPTED, evidence={"message": "never launched"}))
+            elif seen is not None and not seen.running:
+                self._tell(seen.verdict or AttemptEnded(id, attempt, Outcome.LOST))
+
+    def _ending(self) -> Ending | None:
+        if self._cancelled is not None:
+            return Ending(self._cancelled, final=False)
+        history, budget = self.history, self.study.budget
+        if history.failed_in_a_row >= self.study.max_failed_trials:
+            last = next(trial for trial in reversed(history.trials) if trial.status is Status.FAILED)
+            return Ending(f"{history.failed_in_a_row} trials in a row failed, the last: {last.reason}", failed=True)
+        if budget.hours is not None and self.elapsed >= budget.hours * 3600:
+            return Ending(f"the budget of {budget.hours:g} hours is used")
+        if budget.resource is not None and history.units >= budget.resource:
+            return Ending(f"the budget of {budget.resource} {self.study.resource.name}s is used")
+        if budget.target is not None and history.incumbent is not None:
+            target = history.objective.loss({history.objective.metrics[0].name: budget.target})
+            if history.incumbent.score.loss <= target:
+                return Ending(f"the target of {budget.target:g} is reached")
+        return None
+
+    def _decide(self) -> Ending | None:
+        """Fill the free workers. An ending when there is nothing to do and nothing under way."""
+        self.waiting = ""
+        for event in list(balance(self.history, self.workers)):
+            self._tell(event)
+        free = self.workers - occupied(self.history)
+        while free > 0:
+            answer = self.engine.ask()
+            if isinstance(answer, Wait):
+                self.waiting = answer.reason
+                return None if self.history.running or self.history.live else Ending(answer.reason)
+            self._tell(answer)
+            free = self.workers - occupied(self.history)
+        for start in due(self.history, self.workers):
+            self._tell(start)
+        return None
+
+    def _apply(self, observed: World, ending: Ending | None) -> None:
+        """Make the world as the journal says. Idempotent: all of it may have been done before."""
+        for id in self.history.live:
+            trial = self.history.trials[id]
+            self._order(trial)
+            if (id, trial.attempt) in observed:
+                if ending or trial.status in (Status.STOPPED, Status.FAILED):
+                    self._backend.end(id, trial.attempt)
+            elif not ending:
+                self._backend.launch(attempt_spec(self.study, trial))
+        for (id, attempt), seen in observed.items():
+            trial = self.history.trials[id] if id < len(self.history.trials) else None
+            if trial is None or attempt != trial.attempt or not trial.live:
+                (self._backend.end if seen.running else self._backend.forget)(id, attempt)
+
+    def _order(self, trial: Trial) -> None:
+        """The order in the store: written before a launch, so that a resumed trial never reads an old one."""
+        order = Order(trial.until, stop=trial.held or trial.status in (Status.STOPPED, Status.FAILED))
+        known = self._orders.get(trial.id)
+        if order != known and not (known is None and trial.attempt == 1 and order == Order(trial.until)):
+            self._store.put(order_key(self.study.name, trial.id), encode_order(order))
+        self._orders[trial.id] = order
+

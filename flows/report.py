@@ -1,0 +1,232 @@
+"""Views as words: markdown for Prefect's artifacts, the text and the JSON of a result. Pure functions of a StudyView."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from flows.view import Best, Failures, Level, StudyView
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What Prefect is asked to show: `kind` is Prefect's type, `data` markdown, or a number of percent."""
+
+    key: str
+    kind: str
+    data: str | float
+    description: str = ""
+
+
+def artifacts(view: StudyView) -> tuple[Artifact, ...]:
+    """All artifacts of a study; failures only once there are some."""
+    name = slug(view.study)
+    shown = [
+        Artifact(f"{name}-progress", "progress", round(100 * view.budget.fraction, 1), view.budget.text),
+        Artifact(f"{name}-summary", "markdown", progress_markdown(view)),
+        Artifact(f"{name}-rungs", "markdown", rungs_markdown(view)),
+        Artifact(f"{name}-best", "markdown", best_markdown(view)),
+    ]
+    if view.failures:
+        shown.append(Artifact(f"{name}-failures", "markdown", failures_markdown(view)))
+    return tuple(shown)
+
+
+# -- words for single values -----------------------------------------------------------------------
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A measured number at sensible precision; integers in full."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, float) and not math.isfinite(value):
+        return "diverged"
+    return str(value) if isinstance(value, int) else f"{value:.{digits}g}"
+
+
+def setting(value: float | int | str | bool) -> str:
+    """A hyper-parameter's value; floats with the digits that matter to repeat it by hand."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as two units at most."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def slug(name: str) -> str:
+    """A study's name as Prefect allows it in an artifact's key: lower-case letters, digits, dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "study"
+
+
+# -- markdown --------------------------------------------------------------------------------------
+
+
+def progress_markdown(view: StudyView) -> str:
+    rows = [
+        ("method", view.method),
+        ("running for", duration(view.elapsed)),
+        ("budget", view.budget.text or NOTHING),
+        ("trials", tally(view)),
+        (f"{view.unit}s run", savings(view)),
+        (view.objective, number(view.best.value if view.best else None)),
+    ]
+    state = f"ended: {view.finished}" if view.finished else view.waiting or "running"
+    return f"# {view.study}\n\n{cell(state)}\n\n" + table(("", ""), rows)
+
+
+def rungs_markdown(view: StudyView) -> str:
+    header = (view.unit, "recorded", "kept", "running", f"best {view.objective}")
+    return f"# Rungs of {view.study}\n\n" + table(header, [level_row(level) for level in view.levels])
+
+
+def level_row(level: Level) -> tuple[str, str, str, str, str]:
+    kept = NOTHING if level.kept is None else str(level.kept)
+    return str(level.level), str(level.recorded), kept, str(level.running), number(level.best)
+
+
+def best_markdown(view: StudyView) -> str:
+    if view.best is None:
+        return f"# Best of {view.study}\n\nNothing has been measured yet.\n"
+    best = view.best
+    config = table(("hyper-parameter", "value"), [(name, setting(v)) for name, v in best.config.items()])
+    metrics = table(("metric", "value"), [(name, number(v)) for name, v in objective_first(view, best)])
+    saved = f"\nCheckpoint: `{best.checkpoint}`\n" if best.checkpoint else ""
+    return f"# Best of {view.study}\n\n{where(view, best)}\n\n{config}\n{metrics}{saved}"
+
+
+def failures_markdown(view: StudyView) -> str:
+    rows = [
+        (failures.outcome.value, str(failures.count), f"trial {failures.trial}, attempt {failures.attempt}",
+         failures.last_line or NOTHING)
+        for failures in view.failures
+    ]  # fmt: skip
+    return f"# Failures of {view.study}\n\n" + table(("class", "attempts", "for example", "its last line"), rows)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(cell(text) for text in line)} |\n" for line in lines)
+
+
+def cell(text: str) -> str:
+    """User's text that cannot break out of its cell, nor be read as HTML."""
+    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
+    return " ".join(escaped.split())
+
+
+# -- the result ------------------------------------------------------------------------------------
+
+
+def result_text(view: StudyView) -> str:
+    """What a user reads at the end; ends with a newline."""
+    ended = f"ended: {view.finished}" if view.finished else "has not ended"
+    lines = [f"Study {view.study} {ended} ({duration(view.elapsed)}).", ""]
+    lines += best_lines(view)
+    lines += [f"Trials: {tally(view)}.", f"{view.unit.capitalize()}s run: {savings(view)}."]
+    lines += [failure_line(failures) for failures in view.failures]
+    lines += [f"Store: {view.store}"] if view.store else []
+    if view.again:
+        lines.append(f"{'To see this again' if view.finished else 'To go on'}: {view.again}")
+    return "\n".join(lines) + "\n"
+
+
+def best_lines(view: StudyView) -> list[str]:
+    if view.best is None:
+        return ["No trial has reported its objective.", ""]
+    best = view.best
+    config = [(name, setting(value)) for name, value in best.config.items()]
+    metrics = [(name, number(value)) for name, value in objective_first(view, best)]
+    metrics[0] = (metrics[0][0], f"{metrics[0][1]}  (the objective, {view.mode})")
+    metrics.append(("checkpoint", best.checkpoint or "none was written"))
+    width = max(len(name) for name, _ in config + metrics)
+    rows = [*config, ("", ""), *metrics]
+    return [f"Best configuration: {where(view, best)}", *(f"  {n:<{width}}  {v}".rstrip() for n, v in rows), ""]
+
+
+def where(view: StudyView, best: Best) -> str:
+    return f"trial {best.trial} after {plural(best.resource, view.unit)}"
+
+
+def objective_first(view: StudyView, best: Best) -> list[tuple[str, float]]:
+    others = [(name, value) for name, value in best.metrics.items() if name != view.objective]
+    return [(view.objective, best.value), *others]
+
+
+def tally(view: StudyView) -> str:
+    counts = view.counts
+    parts = [("running", counts.running), ("paused", counts.paused), ("completed", counts.completed),
+             ("stopped", counts.stopped), ("failed", counts.failed)]  # fmt: skip
+    return f"{counts.started} started" + "".join(f", {count} {word}" for word, count in parts if count)
+
+
+def savings(view: StudyView) -> str:
+    if not view.full_units:
+        return str(view.units)
+    return (
+        f"{view.units}; the same trials at full length: {view.full_units}; "
+        f"early stopping saved {view.saved:.0%}".replace("%", " %")
+    )
+
+
+def failure_line(failures: Failures) -> str:
+    example = f"trial {failures.trial}, attempt {failures.attempt}"
+    said = f": {failures.last_line.strip()}" if failures.last_line.strip() else ""
+    return f"Failed attempts, {failures.outcome.value}: {failures.count}, e.g. {example}{said}"
+
+
+def result_json(view: StudyView) -> str:
+    """The result as one JSON object; numbers are finite or null.
+
+    study, method, objective, mode, unit, seconds, ended (why, or null), best (null, or trial, value, resource,
+    config, metrics, checkpoint), trials (started, running, paused, completed, stopped, failed),
+    rungs [{level, recorded, kept, running, best}], units, full_units, saved (share in [0, 1]),
+    failures [{class, attempts, trial, attempt, last_line}], messages, store, again.
+    """
+    best = view.best and {
+        "trial": view.best.trial, "value": view.best.value, "resource": view.best.resource,
+        "config": dict(view.best.config), "metrics": dict(objective_first(view, view.best)),
+        "checkpoint": view.best.checkpoint or None,
+    }  # fmt: skip
+    counts = view.counts
+    result = {
+        "study": view.study, "method": view.method, "objective": view.objective, "mode": view.mode,
+        "unit": view.unit, "seconds": round(view.elapsed, 3), "ended": view.finished or None, "best": best,
+        "trials": {"started": counts.started, "running": counts.running, "paused": counts.paused,
+                   "completed": counts.completed, "stopped": counts.stopped, "failed": counts.failed},
+        "rungs": [{"level": row.level, "recorded": row.recorded, "kept": row.kept, "running": row.running,
+                   "best": row.best} for row in view.levels],
+        "units": view.units, "full_units": view.full_units, "saved": round(view.saved, 4),
+        "failures": [{"class": f.outcome.value, "attempts": f.count, "trial": f.trial, "attempt": f.attempt,
+                      "last_line": f.last_line} for f in view.failures],
+        "messages": list(view.messages), "store": view.store, "again": view.again,
+    }  # fmt: skip
+    return json.dumps(finite(result), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def finite(value: object) -> object:
+    """The same, with null for what JSON has no word for."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: finite(inner) for key, inner in value.items()}
+        case list():
+            return [finite(inner) for inner in value]
+    return value

@@ -1,0 +1,105 @@
+"""From a study file, or a mapping, to a Study; or to all that is wrong with it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.study import Study
+from flows.study_checks import problems
+from flows.study_fields import read_fields
+from flows.study_words import Path as Steps
+from flows.study_words import dotted, near, shown
+from flows.study_yaml import Document, read_yaml
+from hpo_engine.types import AbohbError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: where in the study (`space.lr.low`), on which line of the file, and what may come instead."""
+
+    path: str
+    line: int | None
+    message: str
+
+    def text(self, file: str = "") -> str:
+        place = file if self.line is None or not file else f"{file}:{self.line}"
+        return ": ".join(part for part in (f"{place} {self.path}".strip(), self.message) if part)
+
+
+class StudyError(AbohbError):
+    """A study that cannot be started; `str` of it is one line for each mistake."""
+
+    def __init__(self, problems: list[Problem], file: str = "") -> None:
+        self.problems = problems
+        self.file = file
+        super().__init__("\n".join(problem.text(file) for problem in problems))
+
+
+def load_study(path: str | Path) -> Study:
+    """The study in a YAML file, its store and workdir absolute. StudyError lists all mistakes."""
+    path = Path(path)
+    document = read_yaml(_text_of(path))
+    return _study(document, str(path), path.absolute().parent)
+
+
+def parse_study(data: Mapping[str, Any], folder: str | Path = ".") -> Study:
+    """The same from Python; relative paths are relative to `folder`."""
+    return _study(
+        Document(data if not isinstance(data, Study) else data.model_dump()), "", Path(folder).absolute()
+    )
+
+
+def _study(document: Document, file: str, folder: Path) -> Study:
+    found = [Problem(dotted(path), line, text) for path, line, text in document.problems]
+    data = document.data
+    if isinstance(data, Mapping) and data:
+        draft, wrong = read_fields(data)
+        found += [
+            Problem(dotted(path), _line(document.lines, path), text)
+            for path, text in [*wrong, *problems(draft)]
+        ]
+    elif not found:
+        found = [Problem("", None, _no_study(data))]
+    if found:
+        raise StudyError(sorted(found, key=lambda p: p.line or _LAST), file)
+    study = Study.model_validate(data)
+    return study.model_copy(
+        update={"store": _absolute(study.store, folder), "workdir": _absolute(study.workdir, folder)}
+    )
+
+
+_LAST = 10**9  # what is missing at the top has no line
+
+
+def _no_study(data: object) -> str:
+    if not data:
+        return "is empty; a study has at least name, command, metrics, resource, space and budget"
+    return f"got {shown(data)}, expected keys and values, beginning with name: and command:"
+
+
+def _line(lines: Mapping[Steps, int], path: Steps) -> int | None:
+    """Of the key itself, else of the section that it is missing in."""
+    places = (lines.get(path[:end]) for end in range(len(path), 0, -1))
+    return next((line for line in places if line is not None), None)
+
+
+def _absolute(path: str, folder: Path) -> str:
+    return str((folder / Path(path).expanduser()).resolve())
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        others = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        guess = near(path.name, others)
+        hint = f"; did you mean {path.with_name(guess)}?" if guess else ""
+        message = f"there is no such file{hint}"
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 text (byte {error.start})"
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    raise StudyError([Problem("", None, message)], str(path))

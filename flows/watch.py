@@ -1,0 +1,135 @@
+"""From the history to what people are shown."""
+
+from __future__ import annotations
+
+from flows.study import Study
+from flows.view import Best, Budget, Counts, Failures, Leg, LegEnded, LegStarted, Level, Slot, StudyView
+from hpo_engine.history import History
+from hpo_engine.types import AttemptEnded, AttemptStarted, Blame, Event, Outcome, Report, Status, Stop, Trial
+
+
+class Watch:
+    """A fold of the events, beside the history, into what only people need: failures by class, legs, messages."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._failures: dict[Outcome, Failures] = {}
+        self._values: dict[int, float] = {}  # trial -> its last objective
+        self._until: dict[int, int] = {}
+        self._stopped: set[int] = set()
+        self._legs: list[Leg] = []
+        self.messages: list[str] = []
+        self._told_restart = False
+
+    def saw(self, event: Event, at: float) -> None:
+        match event:
+            case Report():
+                self._values[event.trial] = event.metrics.get(self._study.metrics[0].name, float("nan"))
+            case Stop():
+                self._stopped.add(event.trial)
+            case AttemptEnded():
+                self._ended(event, at)
+        until = getattr(event, "until", None)
+        if until is not None:
+            self._until[event.trial] = until  # type: ignore[union-attr]
+        if isinstance(event, AttemptStarted):
+            self._legs.append(LegStarted(event.trial, event.attempt, self._until[event.trial], at))
+
+    def _ended(self, event: AttemptEnded, at: float) -> None:
+        detail = "\n".join(text for text in event.evidence.values() if text)
+        self._legs.append(
+            LegEnded(
+                event.trial,
+                event.attempt,
+                self._until[event.trial],
+                event.outcome,
+                event.seconds,
+                at,
+                detail,
+                event.trial in self._stopped,
+                self._values.get(event.trial),
+            )
+        )
+        if event.outcome.blame is not Blame.NOBODY:
+            before = self._failures.get(event.outcome)
+            last = (event.evidence.get("log") or event.evidence.get("message") or "").strip().splitlines()
+            self._failures[event.outcome] = Failures(
+                event.outcome, (before.count if before else 0) + 1, event.trial, event.attempt, last[-1] if last else ""
+            )
+
+    def legs(self) -> list[Leg]:
+        """Those since the last call."""
+        legs, self._legs = self._legs, []
+        return legs
+
+    def view(self, history: History, *, elapsed: float, waiting: str = "", workers: int | None = None) -> StudyView:
+        """O(running trials): it is made on each pass."""
+        study, top = self._study, history.levels[-1]
+        started = len(history.trials)
+        return StudyView(
+            study=study.name,
+            method=study.method.name,
+            objective=study.metrics[0].name,
+            mode=study.metrics[0].mode,
+            unit=study.resource.name,
+            elapsed=elapsed,
+            workers=self._slots(history, study.workers if workers is None else workers),
+            best=self._best(history),
+            levels=tuple(self._levels(history)),
+            counts=Counts(started, *(history.counts[status] for status in Status)),
+            units=history.units,
+            full_units=started * top,
+            failures=tuple(self._failures.values()),
+            messages=tuple(self.messages),
+            budget=self._budget(history, elapsed),
+            waiting=waiting,
+            finished=history.finished.reason if history.finished else "",
+        )
+
+    def _slots(self, history: History, workers: int) -> tuple[Slot, ...]:
+        slots = [self._slot(history.trials[id]) for id in history.live]
+        return (*slots, *[Slot()] * (workers - len(slots)))
+
+    def _slot(self, trial: Trial) -> Slot:
+        if trial.status is not Status.RUNNING:
+            status = "ending"
+        elif trial.held:
+            status = "pausing"
+        else:
+            status = "running"
+        return Slot(trial.id, trial.attempt, status, trial.resource, trial.until, self._values.get(trial.id))
+
+    def _best(self, history: History) -> Best | None:
+        if history.incumbent is None:
+            return None
+        report = history.incumbent.report
+        config = history.trials[report.trial].config
+        value = report.metrics[self._study.metrics[0].name]
+        return Best(report.trial, value, report.resource, config, report.metrics)
+
+    def _levels(self, history: History) -> list[Level]:
+        heading = [level for _, level in history.pending()]
+        sign = -1 if history.objective.metrics[0].maximise else 1
+        rows = []
+        for level, rung in history.rungs.items():
+            best = rung.entries[0].score if rung.entries else None
+            value = sign * best.loss if best and not best.diverged else None
+            kept = None if level == history.levels[-1] else rung.kept
+            rows.append(Level(level, len(rung), kept, heading.count(level), value))
+        return rows
+
+    def _budget(self, history: History, elapsed: float) -> Budget:
+        """The part that is nearest to its end."""
+        budget, unit = self._study.budget, self._study.resource.name
+        parts = []
+        if budget.trials is not None:
+            parts.append((len(history.trials) / budget.trials, f"{len(history.trials)} of {budget.trials} trials"))
+        if budget.hours is not None:
+            hours = elapsed / 3600
+            parts.append((hours / budget.hours, f"{hours:.2g} of {budget.hours:g} hours"))
+        if budget.resource is not None:
+            parts.append((history.units / budget.resource, f"{history.units} of {budget.resource} {unit}s"))
+        if budget.target is not None and not parts:
+            parts.append((0.0, f"until {self._study.metrics[0].name} reaches {budget.target:g}"))
+        fraction, text = max(parts)
+        return Budget(text, min(1.0, fraction))

@@ -1,0 +1,167 @@
+"""A trial's checkpoints in the store: content-addressed files first, then the manifest that makes them one.
+
+`<trial>/blobs/<sha256>` holds a file's bytes, `<trial>/checkpoints/<resource>.json` names the files of one
+checkpoint with their sizes and hashes. A checkpoint without manifest does not exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from operators.store import Store
+from operators.trial_dir import ContractError
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    path: str  # below the checkpoint directory, with '/'
+    size: int  # bytes
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A checkpoint. It carries its report's metrics: who died between the two can tell it later."""
+
+    resource: int
+    attempt: int
+    files: tuple[File, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of one trial, below the store prefix `<study>/trials/<trial>/`."""
+
+    store: Store
+    prefix: str
+
+    def commit(
+        self, resource: int, attempt: int, root: Path, source: Path, metrics: Mapping[str, float]
+    ) -> None:
+        """Upload `source`, a directory or a file below `root`; on return it can be restored from.
+
+        ContractError if it is missing, empty, changing, or leads out of `root`.
+        """
+        there = {key.rpartition("/")[2] for key in self.store.list(f"{self.prefix}blobs/")}
+        files = [self._upload(path, name, there) for name, path in _inside(root, source)]
+        manifest = Manifest(resource, attempt, tuple(files), metrics)
+        self.store.put(self._manifest_key(resource), json.dumps(asdict(manifest)).encode())
+
+    def restore(self, target: Path) -> tuple[Manifest | None, list[str]]:
+        """Make `target` the newest checkpoint whose every file is whole; also say which ones were not.
+
+        None, and no `target`, if there is none.
+        """
+        torn: list[str] = []
+        for key in reversed(self.store.list(f"{self.prefix}checkpoints/")):
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir(parents=True)
+            try:
+                manifest = _decode(self.store.get(key))
+                for file in manifest.files:
+                    self._download(file, target)
+                return manifest, torn
+            except _TornError as error:
+                torn.append(f"{key.rpartition('/')[2]}: {error}")
+        shutil.rmtree(target, ignore_errors=True)
+        return None, torn
+
+    def newest(self) -> Manifest | None:
+        """The newest manifest that can be read; its files are not looked at."""
+        for key in reversed(self.store.list(f"{self.prefix}checkpoints/")):
+            try:
+                return _decode(self.store.get(key))
+            except _TornError:
+                continue
+        return None
+
+    def prune(self, keep: int) -> None:
+        """Forget all but the `keep` newest checkpoints: manifests before blobs, so that none is torn by it."""
+        keys = self.store.list(f"{self.prefix}checkpoints/")
+        if len(keys) <= keep:
+            return
+        for key in keys[:-keep]:
+            self.store.delete(key)
+        needed: set[str] = set()
+        for key in keys[-keep:]:
+            try:
+                needed.update(file.sha256 for file in _decode(self.store.get(key)).files)
+            except _TornError:
+                continue
+        for key in self.store.list(f"{self.prefix}blobs/"):
+            if key.rpartition("/")[2] not in needed:
+                self.store.delete(key)
+
+    def _manifest_key(self, resource: int) -> str:
+        return f"{self.prefix}checkpoints/{resource:08d}.json"
+
+    def _blob_key(self, sha256: str) -> str:
+        return f"{self.prefix}blobs/{sha256}"
+
+    def _upload(self, path: Path, name: str, there: set[str]) -> File:
+        before = path.stat()
+        sha256 = _hash(path)
+        if sha256 not in there:
+            self.store.upload(self._blob_key(sha256), path)
+            there.add(sha256)
+        after = path.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise ContractError(f"{name} changed after its checkpoint was reported: report finished ones only")
+        return File(name, after.st_size, sha256)
+
+    def _download(self, file: File, target: Path) -> None:
+        path = target / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.store.download(self._blob_key(file.sha256), path)
+        except KeyError:
+            raise _TornError(f"{file.path} is missing") from None
+        if path.stat().st_size != file.size or _hash(path) != file.sha256:
+            # The key must become free, or the same bytes would never be uploaded again.
+            self.store.delete(self._blob_key(file.sha256))
+            raise _TornError(f"{file.path} is not what was committed")
+
+
+class _TornError(Exception):
+    """This checkpoint cannot be restored."""
+
+
+def _decode(data: bytes | None) -> Manifest:
+    try:
+        values = json.loads(data or b"")
+        files = tuple(File(file["path"], file["size"], file["sha256"]) for file in values["files"])
+        return Manifest(values["resource"], values["attempt"], files, values.get("metrics", {}))
+    except (ValueError, KeyError, TypeError):
+        raise _TornError("the manifest cannot be read") from None
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _inside(root: Path, source: Path) -> list[tuple[str, Path]]:
+    """(name, path) of each file of a checkpoint, sorted. A link may point only to a file within it."""
+    top, base = root.resolve(), source.resolve()
+    if not base.is_relative_to(top) or base == top:
+        raise ContractError(f"checkpoint {str(source)!r} is not below the trial's directory")
+    if base.is_file():
+        return [(source.name, base)]
+    if not base.is_dir():
+        raise ContractError(f"checkpoint {source.name!r} does not exist")
+    found = []
+    for folder, folders, names in os.walk(base):
+        for path in (Path(folder, name) for name in names + [x for x in folders if Path(folder, x).is_symlink()]):
+            if not path.resolve().is_relative_to(base) or not path.is_file():
+                raise ContractError(f"{path.relative_to(base)} in checkpoint {source.name!r} is no file of it")
+            found.append((path.relative_to(base).as_posix(), path))
+    if not found:
+        raise ContractError(f"checkpoint {source.name!r} holds no file")
+    return sorted(found)
