@@ -144,17 +144,16 @@ class Controller:
         self.waiting = ""
         for event in list(balance(self.history, self.workers)):
             self._tell(event)
-        free = self.workers - occupied(self.history)
-        while free > 0:
+        while occupied(self.history) < self.workers:
             answer = self.engine.ask()
             if isinstance(answer, Wait):
                 self.waiting = answer.reason
-                return None if self.history.running or self.history.live else Ending(answer.reason)
+                break
             self._tell(answer)
-            free = self.workers - occupied(self.history)
         for start in due(self.history, self.workers):
             self._tell(start)
-        return None
+        busy = self.history.running or self.history.live
+        return Ending(self.waiting) if self.waiting and not busy else None
 
     def _apply(self, observed: World, ending: Ending | None) -> None:
         """Make the world as the journal says. Idempotent: all of it may have been done before."""

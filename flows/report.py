@@ -66,6 +66,10 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
@@ -179,10 +183,7 @@ def tally(view: StudyView) -> str:
 def savings(view: StudyView) -> str:
     if not view.full_units:
         return str(view.units)
-    return (
-        f"{view.units}; the same trials at full length: {view.full_units}; "
-        f"early stopping saved {view.saved:.0%}".replace("%", " %")
-    )
+    return f"{view.units}, instead of {view.full_units} at full length: {percent(view.saved)} saved by early stopping"
 
 
 def failure_line(failures: Failures) -> str:

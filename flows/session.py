@@ -14,7 +14,7 @@ from flows.watch import Watch
 from hpo_engine.engine import Engine
 from hpo_engine.types import AbohbError, Opened
 from operators.journal import Fenced, Journal
-from operators.lease import Heartbeat, Owned, check_free
+from operators.lease import Owned
 from operators.store import Store
 
 
@@ -62,32 +62,26 @@ def ended(study: Study, replayed: Replayed) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A controller and its claim to be the only one."""
+    """A controller, what is shown of it, and its claim: `epoch` fences the controllers before it."""
 
     controller: Controller
     watch: Watch
-    heartbeat: Heartbeat
+    epoch: int
 
 
 def open_study(
-    study: Study,
-    store: Store,
-    backend: Backend,
-    *,
-    take_over: bool = False,
-    clock: Callable[[], float] = time.time,
-    sleep: Callable[[float], None] = time.sleep,
+    study: Study, store: Store, backend: Backend, *, clock: Callable[[], float] = time.time
 ) -> Session:
-    """Become the controller of a study, new or interrupted.
+    """Become the controller of a study, new or interrupted; whoever controlled it until now is fenced.
 
-    Owned: another one is at work. ChangedError: the file differs in what may not change.
+    `operators.lease.check_free` asks first whether that is wanted.
+    ChangedError: the file differs in what may not change. Owned: somebody else was quicker just now.
     """
-    if not take_over:
-        check_free(store, study.name, sleep)
     replayed = replay(study, store)
     engine, journal, watch = replayed.engine, replayed.journal, replayed.watch
-    known, finished = replayed.study, engine.history.finished
-    news = [Opened(study.model_dump(mode="json"))] if known != study or finished else []
+    news = [Opened(study.model_dump(mode="json"))]
+    if replayed.study == study and engine.history.finished is None:
+        news = []
     now = clock()
     try:
         journal.claim(now, news)
@@ -96,8 +90,7 @@ def open_study(
     for event in news:
         engine.tell(event)
         watch.saw(event, now)
-    controller = Controller(study, store, backend, engine, journal, clock)
-    return Session(controller, watch, Heartbeat(store, study.name, journal.epoch))
+    return Session(Controller(study, store, backend, engine, journal, clock), watch, journal.epoch)
 
 
 def _check_same(before: Study, now: Study) -> None:

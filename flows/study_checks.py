@@ -6,23 +6,18 @@ position to entry; an entry that is not valid is None, so that its name is known
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from flows.study_methods import method_problems
-from flows.study_parts import (
-    CategoricalParameter,
-    FloatParameter,
-    IntParameter,
-    OrdinalParameter,
-    ParameterSpec,
-)
 from flows.study_space import search_space, space_problems
-from flows.study_templates import FACTS, names_in, render
-from flows.study_words import nearest, shown
+from flows.study_templates import template_problems
+from flows.study_words import Path, nearest, shown
+from hpo_engine.space import SearchSpace
 from hpo_engine.types import SpaceError
 
-Path: TypeAlias = tuple[str | int, ...]
 Problems: TypeAlias = Iterator[tuple[Path, str]]
 Draft: TypeAlias = Mapping[str, Any]
 
@@ -38,10 +33,10 @@ def program(draft: Draft) -> Problems:
             ("command",),
             "missing, and so is image; give command: [python, train.py], or image: with --on kubernetes",
         )
+    names = "|".join(map(re.escape, draft.get("space") or ()))
     for i, text in draft.get("command", {}).items():
-        for name in draft.get("space") or ():
-            if text and "{" + name in text:
-                yield ("command", i), f"got {shown(text)}, but command is taken literally; move it to args"
+        if text and names and re.search(rf"(?<!\$)\{{({names})[}}:!]", text):  # ${lr} belongs to a shell
+            yield ("command", i), f"got {shown(text)}, but command is taken literally; move it to args"
 
 
 def metrics(draft: Draft) -> Problems:
@@ -85,95 +80,32 @@ def budget(draft: Draft) -> Problems:
 
 
 def initial(draft: Draft) -> Problems:
-    """Points are in the space, and differ. When the space itself is not valid, only their names are checked."""
+    """Points are in the space, and differ. Only names are checked when the space itself is not valid."""
     specs = draft.get("space") or {}
     points = {i: point for i, point in draft.get("initial", {}).items() if point is not None}
-    try:
-        space = search_space(specs) if specs and all(specs.values()) else None
-    except SpaceError:
-        space = None
-    seen: dict[object, int] = {}
-    for i, point in points.items():
-        for name in point if specs else ():
+    for i, point in points.items() if specs else ():
+        for name in point:
             if name not in specs:
                 yield ("initial", i, name), f"is no hyper-parameter{nearest(name, specs)}"
-        found = [text for text in space.problems(point)] if space else []
-        for name, _, text in (line.partition(": ") for line in found):
-            if name in specs:
-                yield ("initial", i, name), text
-        if space and not found and seen.setdefault(space.key(point), i) != i:
-            yield (
-                ("initial", i),
-                f"is the same point as initial[{seen[space.key(point)]}]; leave one of them out",
-            )
-
-
-def templates(draft: Draft) -> Problems:
-    specs = draft.get("space")
-    if specs is None:
-        specs = {}
-    entries = [("args", draft.get("args", {})), ("env", draft.get("env", {}))]
-    for section, texts in entries:
-        for key, text in texts.items():
-            if text is not None:
-                yield from (((section, key), found) for found in _template(text, specs, "space" in draft))
-    yield from _left_behind(draft.get("args", {}), specs)
-
-
-def _template(text: str, specs: Mapping[str, ParameterSpec | None], known: bool) -> Iterator[str]:
-    try:
-        names = names_in(text)
-    except ValueError as error:
-        yield str(error)
+    if not specs or not all(specs.values()):
         return
-    unknown = [name for name in names if name not in specs and name not in FACTS]
-    for name in dict.fromkeys(unknown if known else ()):
-        hint = nearest(name, [*specs, *FACTS])
-        yield (
-            f"{{{name}}} is no hyper-parameter{hint} A brace itself is written {{{{"
-            if hint.endswith("?")
-            else (f"{{{name}}} is no hyper-parameter{hint}; a brace itself is written {{{{")
-        )
-    if not unknown and all(specs.get(name, True) for name in names):
-        yield from _formats(text, names, specs)
+    with suppress(SpaceError):  # told where the space is checked
+        yield from _placed(points, search_space(specs))
 
 
-def _formats(text: str, names: list[str], specs: Mapping[str, ParameterSpec | None]) -> Iterator[str]:
-    """Tries each value that a name can have: `{optimizer:.2f}` fails on text only when it is rendered."""
-    samples: dict[str, list[object]] = {name: _examples(name, specs.get(name)) for name in names}
-    first = {name: values[0] for name, values in samples.items()}
-    for name, values in samples.items():
-        for value in values:
-            try:
-                render(text, {**first, name: value})
-            except ValueError as error:
-                yield f"{shown(text)} cannot be written with {name} = {value!r}: {error}"
-                return
-
-
-def _examples(name: str, spec: ParameterSpec | None) -> list[object]:
-    match spec:
-        case FloatParameter() | IntParameter():
-            return [spec.low]
-        case CategoricalParameter() | OrdinalParameter():
-            return list(spec.values) or [""]
-    return ["text"] if name in ("study", "trial_dir") else [1]
-
-
-def _left_behind(args: Mapping[int, str | None], specs: Mapping[str, ParameterSpec | None]) -> Problems:
-    for i, text in args.items():
-        flag = args.get(i - 1)
-        name = (text or "").removeprefix("{").removesuffix("}")
-        spec = specs.get(name)
-        if spec and spec.when and text == f"{{{name}}}" and flag and flag.startswith("-") and "{" not in flag:
-            yield (
-                ("args", i),
-                (
-                    f"{name} does not always exist, and {flag!r} would stay without it; write '{flag}={text}' as one argument"
-                ),
-            )
+def _placed(points: Mapping[int, Mapping[str, Any]], space: SearchSpace) -> Problems:
+    seen: dict[object, int] = {}
+    names = {p.name for p in space.parameters}
+    for i, point in points.items():
+        known = {name: value for name, value in point.items() if name in names}
+        found = space.problems(known)
+        for name, _, text in (line.partition(": ") for line in found):
+            yield ("initial", i, name), text
+        if not found and seen.setdefault(space.key(point), i) != i:
+            yield ("initial", i), f"is the same point as initial[{seen[space.key(point)]}]; leave one out"
 
 
 CHECKS: tuple[Callable[[Draft], Problems], ...] = (
-    program, metrics, constraints, resource, space_problems, initial, method_problems, budget, templates,
+    program, metrics, constraints, resource, space_problems, initial, method_problems, budget,
+    template_problems,
 )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -74,44 +76,59 @@ def _bare(name: str) -> TypeAdapter[Any]:
 
 
 def _typed(annotation: Any) -> TypeAdapter[Any]:
-    own = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return TypeAdapter(annotation) if own else TypeAdapter(annotation, config=PLAIN)
+    return TypeAdapter(annotation) if _is_model(annotation) else TypeAdapter(annotation, config=PLAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an error is: its path in the file, the model with the last step as field, what may stand there."""
+
+    path: Path
+    holder: type[BaseModel] | None
+    annotation: Any
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return dict(self.holder.model_fields) if self.holder else {}
 
 
 def _explained(name: str, errors: list[ErrorDetails]) -> list[tuple[Path, str]]:
-    walked = [(error, *_walk((name, *error["loc"]))) for error in errors]
-    meant = {
-        (path[:-1], near(path[-1], holder.model_fields))
-        for error, path, holder in walked
-        if error["type"] == "extra_forbidden" and holder
+    walked = [(error, _walk((name, *error["loc"]))) for error in errors]
+    misspelt = {
+        (*at.path[:-1], near(at.path[-1], at.fields))
+        for error, at in walked
+        if error["type"] == "extra_forbidden"
     }
     return [
-        (path, _words(error, path, holder))
-        for error, path, holder in walked
-        if error["type"] != "missing" or (path[:-1], path[-1]) not in meant
+        _words(error, at) for error, at in walked if error["type"] != "missing" or at.path not in misspelt
     ]
 
 
-def _walk(loc: tuple[str | int, ...]) -> tuple[Path, type[BaseModel] | None]:
-    """(the path in the file, the model that its last step is a field of): pydantic's has the tags of unions."""
+def _walk(loc: tuple[str | int, ...]) -> _Place:
+    """Pydantic's location has, besides the steps of the file, the tag of each union on the way."""
     annotation: Any = Study
-    path: list[str | int] = []
     holder = None
+    path: list[str | int] = []
     for step in loc:
         members = _members(annotation)
         if len(members) > 1:
             annotation = next(m for m in members if step in get_args(m.model_fields["type"].annotation))
-            continue
-        if step == "[key]":
-            break
-        path.append(step)
-        annotation = members[0] if members else None
-        holder = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-        known = holder.model_fields.get(str(step)) if holder else None
-        annotation = (
-            known.annotation if known else (get_args(annotation) or (None,))[-1] if not holder else None
-        )
-    return tuple(path), holder
+        elif step != "[key]":
+            path.append(step)
+            holder = members[0] if _is_model(members[0]) else None
+            annotation = _below(members[0], step)
+    return _Place(tuple(path), holder, annotation)
+
+
+def _below(annotation: Any, step: str | int) -> Any:
+    if _is_model(annotation):
+        field = annotation.model_fields.get(str(step))
+        return field.annotation if field else None
+    return (get_args(annotation) or (None,))[-1]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -120,61 +137,66 @@ def _members(annotation: Any) -> list[Any]:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, UnionType):
         members = [m for m in get_args(annotation) if m is not NoneType]
-        models = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+        models = [m for m in members if _is_model(m)]
         return models if len(models) > 1 else _members(members[0])
     return [annotation]
 
 
-def _words(error: ErrorDetails, path: Path, holder: type[BaseModel] | None) -> str:
-    came, context = error["input"], error.get("ctx", {})
+def _words(error: ErrorDetails, at: _Place) -> tuple[Path, str]:
+    came, context, path = error["input"], error.get("ctx", {}), at.path
     match error["type"]:
         case "missing":
-            return f"is missing. {holder.model_fields[str(path[-1])].description}" if holder else "is missing"
+            return path, f"is missing. {at.fields[str(path[-1])].description}"
         case "extra_forbidden":
-            return f"is not known here{nearest(path[-1], holder.model_fields if holder else ())}"
+            return path, f"is not known here{nearest(path[-1], at.fields)}"
         case "value_error":
-            return str(context["error"])
-        case "literal_error" | "union_tag_invalid":
-            known = [
-                part.strip("' ")
-                for part in context.get("expected_tags", context.get("expected", ""))
-                .replace(" or ", ",")
-                .split(",")
-            ]
-            came = context.get("tag", came)
-            return f"got {shown(came)}, expected {' or '.join(known)}{_guess(came, known)}"
+            return path, str(context["error"])
+        case "literal_error":
+            return path, _choice(came, context["expected"])
+        case "union_tag_invalid":
+            return (*path, "type"), _choice(context["tag"], context["expected_tags"])
         case "union_tag_not_found":
-            return "type is missing; expected float, int, categorical or ordinal"
+            guess = near("type", map(str, came)) if isinstance(came, dict) else None
+            if guess:
+                return (*path, guess), "is not known here; did you mean 'type'?"
+            return (*path, "type"), "is missing; expected float, int, categorical or ordinal"
         case "too_short" | "string_too_short":
-            return "is empty; give at least one"
-    return f"got {shown(came)}, expected {_expected(error['type'], came, context, path)}"
+            return path, "is empty; give at least one" if isinstance(came, list | dict) else "is empty"
+    return path, f"got {shown(came)}, expected {_expected(error['type'], came, context, at)}"
 
 
-def _guess(came: object, known: list[str]) -> str:
+def _choice(came: object, expected: str) -> str:
+    """`expected` is pydantic's list, in quotes: 'min' or 'max'."""
+    known = re.findall(r"'([^']*)'", expected)
     guess = near(came, known)
-    return f"; did you mean {guess!r}?" if guess else ""
+    return f"got {shown(came)}, expected {' or '.join(known)}" + (
+        f"; did you mean {guess!r}?" if guess else ""
+    )
 
 
-def _expected(kind: str, came: object, context: Mapping[str, Any], path: Path) -> str:
-    quoted = isinstance(came, str) and came.strip().lstrip("+-").replace(".", "", 1).isdigit()
+def _expected(kind: str, came: object, context: Mapping[str, Any], at: _Place) -> str:
     if kind in _BOUNDS:
         return f"{_BOUNDS[kind]} {next(iter(context.values())):g}"
     if kind in _KINDS:
-        return _KINDS[kind] + (" (remove the quotes)" if quoted else "")
+        return _KINDS[kind] + _unquote(came)
     if kind == "string_type":
         return f"text{_quote(came)}"
     if kind == "list_type":
-        return "a list" + (
-            f": {came.split()}".replace("'", "")
-            if isinstance(came, str) and came
-            else ", each entry on its own line after '- '"
-        )
-    return "keys and values"
+        return f"a list: [{', '.join(came.split())}]" if isinstance(came, str) else "a list"
+    model = _members(at.annotation)[0]
+    return f"keys and values: {', '.join(model.model_fields)}" if _is_model(model) else "keys and values"
+
+
+def _unquote(came: object) -> str:
+    try:
+        return f"; write {float(came):g} without quotes" if isinstance(came, str) else ""
+    except ValueError:
+        return ""
 
 
 def _quote(came: object) -> str:
-    if isinstance(came, dict):
-        return '; put text with { } in quotes: "{lr}"'
+    if isinstance(came, dict | list):
+        return '; put text with { } or [ ] in quotes: "{lr}"'
     return f'; put it in quotes: "{shown(came)}"' if isinstance(came, int | float) else ""
 
 
@@ -182,12 +204,7 @@ def _step(key: object) -> str | int:
     return key if isinstance(key, int) else str(key)
 
 
-_BOUNDS = {
-    "greater_than_equal": "at least",
-    "greater_than": "more than",
-    "less_than_equal": "at most",
-    "less_than": "less than",
-}
+_BOUNDS = {"greater_than_equal": "at least", "greater_than": "more than"}
 _KINDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",

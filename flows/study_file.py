@@ -18,7 +18,7 @@ from hpo_engine.types import AbohbError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: where in the study (`space.lr.low`), on which line of the file, and what may come instead."""
+    """One mistake: where in the study (`space.lr.low`), the line in the file, and what may come instead."""
 
     path: str
     line: int | None

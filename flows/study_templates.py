@@ -1,9 +1,19 @@
-"""Hyper-parameters in arguments and environment: `--lr={learning_rate:.6f}`; a brace itself is `{{` or `}}`."""
+"""Hyper-parameters in arguments and environment: `--lr={learning_rate:.6f}`; `{{` and `}}` are braces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from string import Formatter
+from typing import Any
+
+from flows.study_parts import (
+    CategoricalParameter,
+    FloatParameter,
+    IntParameter,
+    OrdinalParameter,
+    ParameterSpec,
+)
+from flows.study_words import Path, near, nearest, shown
 
 FACTS = (
     "trial",
@@ -58,3 +68,66 @@ def _one(value: object, conversion: str | None, spec: str) -> str:
     if isinstance(value, bool) and not spec:
         return str(value).lower()
     return format(value, spec)
+
+
+def template_problems(draft: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """What is wrong with `args` and `env`; see `flows.study_checks` for what a draft is."""
+    specs = draft.get("space")
+    for section in ("args", "env"):
+        for key, text in draft.get(section, {}).items():
+            if text is not None:
+                yield from (((section, key), found) for found in _template(text, specs))
+    yield from _left_behind(draft.get("args", {}), specs or {})
+
+
+def _template(text: str, specs: Mapping[str, ParameterSpec | None] | None) -> Iterator[str]:
+    try:
+        names = names_in(text)
+    except ValueError as error:
+        yield str(error)
+        return
+    if specs is None:
+        return
+    unknown = [name for name in dict.fromkeys(names) if name not in specs and name not in FACTS]
+    for name in unknown:
+        known = [*specs, *FACTS]
+        literal = "" if near(name, known) else "; a brace itself is written {{ or }}"
+        yield f"{{{name}}} is no hyper-parameter{nearest(name, known)}{literal}"
+    if not unknown and all(specs.get(name, True) for name in names):
+        yield from _formats(text, names, specs)
+
+
+def _formats(text: str, names: list[str], specs: Mapping[str, ParameterSpec | None]) -> Iterator[str]:
+    """Tries each value that a name can have: `{optimizer:.2f}` would fail only when it is rendered."""
+    samples = {name: _examples(name, specs.get(name)) for name in names}
+    first = {name: values[0] for name, values in samples.items()}
+    for name, values in samples.items():
+        for value in values:
+            try:
+                render(text, {**first, name: value})
+            except ValueError as error:
+                yield f"{shown(text)} cannot be written for {name} = {shown(value)}: {error}"
+                return
+
+
+def _examples(name: str, spec: ParameterSpec | None) -> list[Any]:
+    match spec:
+        case FloatParameter() | IntParameter():
+            return [spec.low]
+        case CategoricalParameter() | OrdinalParameter():
+            return list(spec.values) or [""]
+    return ["text"] if name in ("study", "trial_dir") else [1]
+
+
+def _left_behind(
+    args: Mapping[int, str | None], specs: Mapping[str, ParameterSpec | None]
+) -> Iterator[tuple[Path, str]]:
+    for i, text in args.items():
+        flag = args.get(i - 1)
+        spec = specs.get((text or "")[1:-1])
+        if text and spec and spec.when and text[0] == "{" and flag and flag[0] == "-" and "{" not in flag:
+            joined = f"{flag}={text}"
+            yield (
+                ("args", i),
+                f"{text} is left out where it does not exist, {flag!r} is not; write {joined!r} instead",
+            )

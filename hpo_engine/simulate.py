@@ -100,6 +100,7 @@ class _Controller:
         self.engine, self.pool, self.clock = engine, pool, clock
         self.workers, self.decision, self.budget = workers, decision, budget
         self.second = 0.0  # in which its newest event falls: ahead of the clock while it decides
+        self.due: list[int] = []  # trials that run but have no attempt that does
         self.simulation = Simulation([], [])
         self.finished = False
 
@@ -128,17 +129,24 @@ class _Controller:
             self._decide()
 
     def _decide(self) -> None:
-        """A slot is taken from the start of an attempt until its end has been noticed."""
+        """A slot is taken from its trial's order until the end of the attempt has been noticed."""
         history = self.engine.history
-        while len(history.live) < self.workers and self.second + self.decision <= self.budget.seconds:
+        while len(history.live) + len(self.due) < self.workers and self._in_time:
             decision = self.engine.ask()
             if isinstance(decision, Wait):
-                if not history.live:
+                if not history.live and not self.due:
                     self._finish(decision.reason)
-                return
+                break
             if isinstance(decision, Start | Resume):
                 self.second += self.decision
             self._tell(decision)
+        due, self.due = self.due, []
+        for trial in due:
+            self._tell(AttemptStarted(trial, history.trials[trial].attempt + 1))
+
+    @property
+    def _in_time(self) -> bool:
+        return self.second + self.decision <= self.budget.seconds
 
     def _tell(self, event: Event) -> None:
         history = self.engine.history
@@ -154,8 +162,8 @@ class _Controller:
             case Start() | Resume() | AttemptEnded():
                 trial = self.engine.history.trials[event.trial]
                 # Promoted before its last process was seen to end: that end will bring it here again.
-                if trial.status is Status.RUNNING and not trial.live and not self.finished:
-                    self._tell(AttemptStarted(trial.id, trial.attempt + 1))
+                if trial.status is Status.RUNNING and not trial.live:
+                    self.due.append(trial.id)
             case AttemptStarted():
                 self.pool.launch(self.engine.history.trials[event.trial], self.second)
             case Stop() if event.trial in self.engine.history.live:

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from signal import Signals
 
 from hpo_engine.types import Outcome, Report
 from operators import trial_dir
 from operators.attempt import (
-    AttemptSpec, Order, Verdict, decode_order, encode_report, order_key, report_key, trial_prefix,
-)  # fmt: skip
+    AttemptSpec,
+    Order,
+    Verdict,
+    decode_order,
+    encode_report,
+    order_key,
+    report_key,
+    trial_prefix,
+)
 from operators.checkpoints import Checkpoints
 from operators.store import Store
 from operators.trial_dir import ContractError
@@ -30,7 +37,7 @@ _CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS", "SIGTR
 
 @dataclass
 class Attempt:
-    """One attempt: `prepare`, then `follow` and `pump` for as long as the training code runs, then `verdict`."""
+    """One attempt: `prepare`; `follow` and `pump` for as long as the training code runs; `verdict`."""
 
     spec: AttemptSpec
     store: Store
@@ -67,9 +74,9 @@ class Attempt:
         manifest, self.torn = self._checkpoints.restore(self.folder / trial_dir.CHECKPOINT)
         if manifest is None:
             return
-        self.start = manifest.resource
-        if self.spec.reported < manifest.resource:  # an agent died between the manifest and its report
-            self._tell(manifest.resource, manifest.metrics, checkpoint=True, seconds=0.0)
+        self.start = manifest.report.resource
+        if self.spec.reported < self.start:  # an agent died between the manifest and its report
+            self._tell(replace(manifest.report, attempt=self.spec.attempt, seconds=0.0))
 
     def follow(self) -> bool:
         """Hand a changed order on to the training code; whether it had changed."""
@@ -102,16 +109,18 @@ class Attempt:
         if line.resource > self.order.until:
             self.overran = True
             return
-        if line.checkpoint is not None:
-            source = self.folder / line.checkpoint
-            self._checkpoints.commit(line.resource, self.spec.attempt, self.folder, source, line.metrics)
-            self._checkpoints.prune(KEEP)
-        self._tell(line.resource, line.metrics, line.checkpoint is not None, self.seconds)
-        if line.checkpoint is not None:
-            _remove(source)
+        saved, seconds = line.checkpoint is not None, round(self.seconds, 3)
+        report = Report(self.spec.trial, self.spec.attempt, line.resource, line.metrics, saved, seconds)
+        if line.checkpoint is None:
+            self._tell(report)
+            return
+        source = self.folder / line.checkpoint
+        self._checkpoints.commit(report, self.folder, source)
+        self._tell(report)
+        self._checkpoints.prune(KEEP)
+        _remove(source)
 
-    def _tell(self, resource: int, metrics: Mapping[str, float], checkpoint: bool, seconds: float) -> None:
-        report = Report(self.spec.trial, self.spec.attempt, resource, dict(metrics), checkpoint, seconds)
+    def _tell(self, report: Report) -> None:
         self.store.put(report_key(self.spec.study, report), encode_report(report))
 
     @property
@@ -124,12 +133,12 @@ class Attempt:
 
     @property
     def fulfilled(self) -> bool:
-        """It has done as it was ordered and should exit: at `until`, or past the report that `stop` waited for."""
+        """It should exit now: it is at `until`, or has made the report that `stop` waited for."""
         stopped = self._stopped_at is not None and self.reached > self._stopped_at
         return self.reached >= self.order.until or stopped or self.overran
 
     def verdict(self, code: int | None, ended: Outcome | None, log: str = "", message: str = "") -> Verdict:
-        """How it ended, from its exit code (negative: signal; None: never ran) and why we ended it, if we did."""
+        """How it ended, by its exit code (negative: signal; None: never ran) and why we ended it, if so."""
         outcome, said = self._judge(code, ended)
         facts = {
             "exit code": str(code) if code is not None and code >= 0 else "",
@@ -156,7 +165,7 @@ class Attempt:
             return ended, f"ended by us {so_far}"
         if not code:
             return (Outcome.OK, "") if self.order.stop else (Outcome.NO_METRIC, f"exited 0 {so_far}")
-        return _died(code), f"exited {code} {so_far}" if code > 0 else f"died by {Signals(-code).name} {so_far}"
+        return _died(code), f"{f'exited {code}' if code > 0 else Signals(-code).name} {so_far}"
 
 
 def _died(code: int) -> Outcome:

@@ -1,14 +1,16 @@
-"""What a controller and an agent say to each other about one attempt, and the store keys they say it under."""
+"""What a controller and an agent tell each other about one attempt, and under which keys of the store."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-from hpo_engine.types import AttemptEnded, Config, Outcome, Report
+from hpo_engine.types import AttemptEnded, Config, Report
+from operators.codec import CodecError, decode_event, dumps, encode_event
 
+_E = TypeVar("_E", AttemptEnded, Report)
 Verdict: TypeAlias = AttemptEnded  # the last word of an agent: how its attempt ended
 
 
@@ -48,7 +50,7 @@ class Order:
 
 
 def encode_spec(spec: AttemptSpec) -> bytes:
-    return _dump(asdict(spec))
+    return dumps(asdict(spec))
 
 
 def decode_spec(data: bytes) -> AttemptSpec:
@@ -57,34 +59,36 @@ def decode_spec(data: bytes) -> AttemptSpec:
 
 
 def encode_verdict(verdict: Verdict) -> bytes:
-    return _dump(asdict(verdict))
+    return dumps(encode_event(verdict))
 
 
 def decode_verdict(data: bytes) -> Verdict:
-    values = json.loads(data)
-    return AttemptEnded(**{**values, "outcome": Outcome(values["outcome"])})
+    return _decode(data, AttemptEnded)
 
 
 def encode_report(report: Report) -> bytes:
-    """JSON with the fields of `Report`; NaN and Infinity are written bare, as Python's json reads them."""
-    return _dump(asdict(report))
+    """The `Report` as the journal writes it: strict JSON, nan and inf as words."""
+    return dumps(encode_event(report))
 
 
 def decode_report(data: bytes) -> Report:
-    return Report(**json.loads(data))
+    return _decode(data, Report)
+
+
+def _decode(data: bytes, kind: type[_E]) -> _E:
+    event = decode_event(json.loads(data))
+    if not isinstance(event, kind):
+        raise CodecError(f"{type(event).__name__} where {kind.__name__} is expected")
+    return event
 
 
 def encode_order(order: Order) -> bytes:
-    return _dump(asdict(order))
+    return dumps(asdict(order))
 
 
 def decode_order(data: bytes) -> Order:
     values = json.loads(data)
     return Order(int(values["until"]), bool(values["stop"]))
-
-
-def _dump(value: object) -> bytes:
-    return json.dumps(value).encode()
 
 
 # -- keys ----------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hpo_engine.types import Report
+from operators.codec import CodecError, decode_event, dumps, encode_event
 from operators.store import Store
 from operators.trial_dir import ContractError
 
@@ -27,12 +28,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A checkpoint. It carries its report's metrics: who died between the two can tell it later."""
+    """A checkpoint, with the report that it belongs to: if that was never sent, the next attempt sends it."""
 
-    resource: int
-    attempt: int
+    report: Report
     files: tuple[File, ...]
-    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -42,17 +41,20 @@ class Checkpoints:
     store: Store
     prefix: str
 
-    def commit(
-        self, resource: int, attempt: int, root: Path, source: Path, metrics: Mapping[str, float]
-    ) -> None:
+    def commit(self, report: Report, root: Path, source: Path) -> None:
         """Upload `source`, a directory or a file below `root`; on return it can be restored from.
 
         ContractError if it is missing, empty, changing, or leads out of `root`.
         """
         there = {key.rpartition("/")[2] for key in self.store.list(f"{self.prefix}blobs/")}
         files = [self._upload(path, name, there) for name, path in _inside(root, source)]
-        manifest = Manifest(resource, attempt, tuple(files), metrics)
-        self.store.put(self._manifest_key(resource), json.dumps(asdict(manifest)).encode())
+        document = {
+            "resource": report.resource,
+            "attempt": report.attempt,
+            "files": [asdict(file) for file in files],
+            "report": encode_event(report),
+        }
+        self.store.put(f"{self.prefix}checkpoints/{report.resource:08d}.json", dumps(document))
 
     def restore(self, target: Path) -> tuple[Manifest | None, list[str]]:
         """Make `target` the newest checkpoint whose every file is whole; also say which ones were not.
@@ -83,7 +85,7 @@ class Checkpoints:
         return None
 
     def prune(self, keep: int) -> None:
-        """Forget all but the `keep` newest checkpoints: manifests before blobs, so that none is torn by it."""
+        """Forget all but the `keep` newest: manifests before blobs, so that none is torn by a crash here."""
         keys = self.store.list(f"{self.prefix}checkpoints/")
         if len(keys) <= keep:
             return
@@ -99,9 +101,6 @@ class Checkpoints:
             if key.rpartition("/")[2] not in needed:
                 self.store.delete(key)
 
-    def _manifest_key(self, resource: int) -> str:
-        return f"{self.prefix}checkpoints/{resource:08d}.json"
-
     def _blob_key(self, sha256: str) -> str:
         return f"{self.prefix}blobs/{sha256}"
 
@@ -113,7 +112,7 @@ class Checkpoints:
             there.add(sha256)
         after = path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise ContractError(f"{name} changed after its checkpoint was reported: report finished ones only")
+            raise ContractError(f"{name} changed after it was reported: report finished checkpoints only")
         return File(name, after.st_size, sha256)
 
     def _download(self, file: File, target: Path) -> None:
@@ -137,9 +136,12 @@ def _decode(data: bytes | None) -> Manifest:
     try:
         values = json.loads(data or b"")
         files = tuple(File(file["path"], file["size"], file["sha256"]) for file in values["files"])
-        return Manifest(values["resource"], values["attempt"], files, values.get("metrics", {}))
-    except (ValueError, KeyError, TypeError):
+        report = decode_event(values["report"])
+    except (ValueError, KeyError, TypeError, AttributeError, CodecError):
         raise _TornError("the manifest cannot be read") from None
+    if not isinstance(report, Report):
+        raise _TornError("the manifest holds no report")
+    return Manifest(report, files)
 
 
 def _hash(path: Path) -> str:
@@ -158,10 +160,12 @@ def _inside(root: Path, source: Path) -> list[tuple[str, Path]]:
         raise ContractError(f"checkpoint {source.name!r} does not exist")
     found = []
     for folder, folders, names in os.walk(base):
-        for path in (Path(folder, name) for name in names + [x for x in folders if Path(folder, x).is_symlink()]):
+        linked = [name for name in folders if Path(folder, name).is_symlink()]
+        for path in (Path(folder, name) for name in names + linked):
+            name = path.relative_to(base).as_posix()
             if not path.resolve().is_relative_to(base) or not path.is_file():
-                raise ContractError(f"{path.relative_to(base)} in checkpoint {source.name!r} is no file of it")
-            found.append((path.relative_to(base).as_posix(), path))
+                raise ContractError(f"{name!r} in checkpoint {source.name!r} is no file of that directory")
+            found.append((name, path))
     if not found:
         raise ContractError(f"checkpoint {source.name!r} holds no file")
     return sorted(found)

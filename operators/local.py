@@ -91,7 +91,7 @@ class LocalBackend:
     def _start(self, folder: Path, lock: int) -> subprocess.Popen[bytes]:
         with (folder / AGENT_LOG).open("ab") as log:
             return subprocess.Popen(
-                # Isolated and without site-packages: an agent needs the standard library and us, and starts faster.
+                # Isolated and without site-packages: it needs the standard library and us, and starts faster.
                 [sys.executable, "-I", "-S", "-c", _BOOT, str(folder), str(lock)],
                 stdin=subprocess.PIPE,
                 stdout=log,

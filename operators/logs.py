@@ -30,7 +30,7 @@ class KeptLog:
 
 
 def bounded(path: Path, head: int = HEAD, tail: int = TAIL) -> bytes:
-    """A file's bytes; of a long one `head` from its beginning and `tail` from its end, with a note between."""
+    """A file's bytes; of a long one `head` from its beginning, a note, and `tail` from its end."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if size <= head + tail:

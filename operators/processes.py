@@ -44,7 +44,7 @@ def _secret(name: str) -> bool:
 class Group:
     """A command in a session of its own, so that all it starts can be signalled at once.
 
-    Its leader is not reaped before the rest has been killed: until then the group's id cannot be anyone else's.
+    Its leader is not reaped before the rest has been killed: until then nobody else can get the group's id.
     """
 
     command: tuple[str, ...]

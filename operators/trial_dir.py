@@ -95,7 +95,7 @@ class Metrics:
         try:
             line = parse(self._waiting.pop(0), self.spec, self.last + 1)
             if line.checkpoint in self._checkpoints:
-                raise ContractError(f"checkpoint {line.checkpoint!r} was reported before: give each a new name")
+                raise ContractError(f"checkpoint {line.checkpoint!r} again: give each a new name")
         except ContractError as error:
             raise ContractError(f"{METRICS}, line {self._number}: {error}") from None
         self.last = line.resource
@@ -120,7 +120,7 @@ def parse(raw: bytes, spec: AttemptSpec, expected: int) -> Line:
         )
     checkpoint = values.pop("checkpoint", None)
     if not isinstance(checkpoint, str | None):
-        raise ContractError(f"checkpoint {json.dumps(checkpoint)}: the name of a directory or file is expected")
+        raise ContractError(f"checkpoint {json.dumps(checkpoint)}: give the name of a directory or file")
     numbers = {name: _number(value) for name, value in values.items()}
     metrics = {name: number for name, number in numbers.items() if number is not None}
     for name in spec.metrics:

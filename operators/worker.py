@@ -41,7 +41,7 @@ class Options:
 
 @dataclass
 class Leash:
-    """Ends the group when the controller is gone or tells us to end, also while the main thread is uploading."""
+    """Ends the group when the controller is gone or says so, also while the main thread is uploading."""
 
     grace: float
     pulled: threading.Event = field(default_factory=threading.Event)

@@ -47,13 +47,15 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """log mean_s [EI_s(z) prod_k P_s(output k <= its threshold)]; each fantasy has its own incumbent."""
+    """log mean_s [EI_s prod_k P_s(output k <= its threshold)]; each fantasy has its own incumbent."""
 
     objective: Posterior
     limits: tuple[Limit, ...]
     incumbents: Array  # (s,)
+    height: float  # the resource's coordinate at which all this is meant
 
-    def __call__(self, z: Array) -> Array:  # (m, w) -> (m,)
+    def __call__(self, u: Array) -> Array:  # configurations (m, w - 1) -> (m,)
+        z = np.hstack([u, np.full((len(u), 1), self.height)])
         mean, sd = self.objective.predict(z)
         value = np.log(sd) + log_improvement((self.incumbents - mean) / sd)
         for limit in self.limits:
@@ -65,8 +67,8 @@ class Acquisition:
 def incumbents(means: Array, feasible: Array) -> Array:  # (m, s), (m, s) bool -> (s,)
     """The least mean of a feasible point under each fantasy.
 
-    A mean, as the best of noisy values is too good to be true (Vazquez et al. 2008, "Global optimization based
-    on noisy evaluations"). Where nothing is feasible yet, the worst mean: whatever is feasible improves on that.
+    A mean, as the best of noisy values is too good to be true (Vazquez et al. 2008, "Global optimization
+    based on noisy evaluations"). Where nothing is feasible yet, the worst: all that is feasible improves on it.
     """
     least = np.where(feasible, means, np.inf).min(0)
     return np.where(np.isfinite(least), least, means.max(0))

@@ -42,8 +42,8 @@ def named(theta: Array) -> Named:
 
 def differences(x: Array, groups: Array) -> Array:  # (n, w), (w,) -> (g, n * n)
     """Squared differences within each group: all that the covariance of `x` needs, whatever theta is."""
-    parts = [np.square(x[:, None, groups == g] - x[None, :, groups == g]).sum(-1) for g in range(groups[-1] + 1)]
-    return np.stack(parts).reshape(len(parts), -1)
+    own = [x[:, groups == g] for g in range(groups[-1] + 1)]
+    return np.stack([np.square(u[:, None] - u[None, :]).sum(-1).ravel() for u in own])
 
 
 def covariance(theta: Array, parts: Array) -> Array:  # (g + 3,), (g, n * n) -> (n, n)
@@ -58,6 +58,6 @@ def cross(theta: Array, groups: Array, z: Array, x: Array) -> Array:  # (m, w), 
     t = named(theta)
     scale = t.lengthscales[groups]
     z, x = z / scale, x / scale
-    # Cancellation costs about 1e-12 in d2, and Matern-5/2 is linear in d2 near 0: no digit that matters is lost.
+    # Cancellation costs some 1e-12 of d2, and Matern-5/2 is linear in d2 near 0: no digit that matters.
     d2 = (z * z).sum(1)[:, None] + (x * x).sum(1)[None, :] - 2.0 * z @ x.T
     return t.amplitude * matern52_of(np.maximum(d2, 0.0))

@@ -18,7 +18,7 @@ JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
 def cholesky(cov: Array) -> tuple[Array, float]:  # (n, n) -> (n, n), jitter
-    """Lower factor, with the least jitter, relative to the mean variance, that makes one. LinAlgError if none does."""
+    """Lower factor, with the least jitter, relative to the mean variance, that makes one. LinAlgError."""
     size = float(np.mean(np.diag(cov)))
     for jitter in JITTERS:
         factor, info = lapack.dpotrf(cov + jitter * size * np.eye(len(cov)), lower=1, clean=1)

@@ -11,16 +11,16 @@ from autograd import value_and_grad
 from scipy.optimize import minimize
 
 from hpo_engine.domains import Array
-from hpo_engine.space import SearchSpace
+from hpo_engine.space import Mask, SearchSpace
 from hpo_engine.types import Config
 
 Score = Callable[[Array], Array]  # (m, width of the space) -> (m,), larger is better
 
 
 def maximise(
-    score: Score, space: SearchSpace, centres: Array, rng: np.random.Generator, *, count: int, refined: int = 5
+    score: Score, space: SearchSpace, centres: Array, rng: np.random.Generator, *, count: int, refine: int = 5
 ) -> list[Config]:
-    """Configurations, best first: `count` candidates, and the best `refined` of them after gradient ascent.
+    """Configurations, best first: `count` candidates, and the best of them after gradient ascent.
 
     Half of the candidates are uniform in the space, half are neighbours of `centres`. All are scored as the
     valid points that they decode to.
@@ -32,7 +32,7 @@ def maximise(
         configs = space.decode(np.concatenate([wide, neighbours(space, centres, count // 2, rng)]))
     u = space.encode(configs)
     scores = score(u)
-    best = np.argsort(-scores, kind="stable")[:refined]
+    best = np.argsort(-scores, kind="stable")[:refine]
     better = space.decode(ascend(score, u[best], space.numeric & space.mask([configs[i] for i in best])))
     scores = np.concatenate([scores, score(space.encode(better))])
     configs += better
@@ -40,10 +40,10 @@ def maximise(
 
 
 def neighbours(space: SearchSpace, centres: Array, count: int, rng: np.random.Generator) -> Array:
-    """`count` points that differ from one of `centres` (k, width) in some hyper-parameters, mostly a little."""
+    """`count` points that differ from one of `centres` in some hyper-parameters, mostly a little."""
     base = centres[rng.integers(len(centres), size=count)]
     awake = space.mask(space.decode(base))
-    base = np.where(awake, base, rng.random(base.shape))  # what a changed parent brings to life starts anywhere
+    base = np.where(awake, base, rng.random(base.shape))  # a changed parent may wake them
     share = rng.choice([0.2, 0.5, 1.0], size=(count, 1))
     chosen = rng.random((count, space.dimension)) < share
     chosen[np.arange(count), rng.integers(space.dimension, size=count)] = True
@@ -53,8 +53,8 @@ def neighbours(space: SearchSpace, centres: Array, count: int, rng: np.random.Ge
     return np.where(moved, near, base)
 
 
-def ascend(score: Score, u: Array, free: Array, steps: int = 20) -> Array:  # (k, w), (k, w) bool -> (k, w)
-    """Follow the gradient of `score` in the unit cube, in the coordinates that are `free`; all points at once."""
+def ascend(score: Score, u: Array, free: Mask, steps: int = 20) -> Array:  # (k, w), (k, w) bool -> (k, w)
+    """Follow the gradient of `score` in the unit cube, in coordinates that are `free`; all points at once."""
     if not free.any():
         return u
     total = value_and_grad(lambda v: -score(v).sum())

@@ -21,16 +21,16 @@ LEAST_VARIANCE = 1e-12
 
 
 def fit(x: Array, y: Array, groups: Array, prior: Prior, starts: Sequence[Array], steps: int = 60) -> Array:
-    """The theta of highest posterior density that L-BFGS-B finds from `starts`. LinAlgError if there is none."""
+    """The theta of highest posterior density that L-BFGS-B finds from `starts`. LinAlgError."""
     parts = differences(x, groups)
     slope = value_and_grad(neg_log_posterior)
     box = list(zip(prior.low, prior.high, strict=True))
     best, least = None, np.inf
+    options = {"maxiter": steps, "ftol": 1e-6}
     for start in starts:
         inside = np.clip(start, prior.low, prior.high)
-        found = minimize(
-            slope, inside, (parts, y, prior), "L-BFGS-B", jac=True, bounds=box, options={"maxiter": steps, "ftol": 1e-6}
-        )
+        known = (parts, y, prior)
+        found = minimize(slope, inside, known, method="L-BFGS-B", jac=True, bounds=box, options=options)
         if np.isfinite(found.fun) and found.fun < least:
             best, least = found.x, found.fun
     if best is None:
@@ -43,8 +43,8 @@ class Posterior:
     """Of the latent function, under each fantasy of what the pending evaluations will give.
 
     With L L' = covariance of data and pending values together, and y = mean + L e, the data fix the first n
-    entries of e and leave the others standard normal: so a fantasy is p normal numbers, drawn jointly from the
-    posterior with all correlations and noise, and conditioning on it costs nothing more.
+    entries of e and leave the others standard normal: a fantasy is p normal numbers, which L makes a joint
+    draw from the posterior, with all correlations and noise; conditioning on it costs nothing more.
     """
 
     theta: Array
@@ -64,7 +64,7 @@ class Posterior:
 
 
 def condition(theta: Array, groups: Array, x: Array, y: Array, pending: Array, normals: Array) -> Posterior:
-    """On data x (n, w), y (n,), and on s fantasies at `pending` (p, w) made of `normals` (p, s). LinAlgError."""
+    """On data x (n, w), y (n,) and s fantasies at `pending` (p, w) made of `normals` (p, s). LinAlgError."""
     t, n = named(theta), len(y)
     points = np.concatenate([x, pending])
     cov = cross(theta, groups, points, points) + t.noise * np.eye(len(points))

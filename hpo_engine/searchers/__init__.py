@@ -26,4 +26,4 @@ class Searcher(Protocol):
         """A model fit that is due before the next suggestion, to be journalled; None when none is."""
 
     def suggest(self, history: History, rng: np.random.Generator, level: int) -> Suggestion | None:
-        """A configuration that was never tried, for a trial whose first rung is `level`; None: all were tried."""
+        """A configuration that was never tried, for a trial that begins at rung `level`; None: all were."""

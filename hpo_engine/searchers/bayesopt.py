@@ -44,7 +44,7 @@ class BayesOpt:
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.candidates < 2:
-            raise ValueError(f"needs samples >= 1 and candidates >= 2, got {self.samples} and {self.candidates}")
+            raise ValueError(f"needs samples >= 1, candidates >= 2; got {self.samples}, {self.candidates}")
         object.__setattr__(self, "_random", Random(self.space))
 
     def fit(self, history: History, rng: np.random.Generator) -> Fitted | None:
@@ -87,39 +87,40 @@ class BayesOpt:
     def _model(
         self, history: History, rng: np.random.Generator, level: int, fitted: Parameters, origin: str
     ) -> Suggestion | None:
-        axes = Axes(self.space, self.levels)
-        data = gather(history, axes, level, rows=self.rows, pending=self.pending)
-        acquisition, promising = self._acquisition(data, axes, fitted, rng)
-        height = axes.height(level)
-        best = maximise(
-            lambda u: acquisition(axes.at(u, height)), self.space, data.rivals[promising, :-1], rng, count=self.candidates
-        )
+        data = gather(history, Axes(self.space, self.levels), level, rows=self.rows, pending=self.pending)
+        acquisition, promising = self._acquisition(data, level, fitted, rng)
+        best = maximise(acquisition, self.space, promising, rng, count=self.candidates)
         tried = self._random.tried(history)
-        new = next((config for config in best if self.space.key(config) not in tried), None)
-        return self._fallback(history, rng, "random: all candidates were tried") if new is None else Suggestion(new, origin)
+        for config in best:
+            if self.space.key(config) not in tried:
+                return Suggestion(config, origin)
+        return self._fallback(history, rng, "random: all candidates were tried before")
 
     def _acquisition(
-        self, data: Data, axes: Axes, fitted: Parameters, rng: np.random.Generator
+        self, data: Data, level: int, fitted: Parameters, rng: np.random.Generator
     ) -> tuple[Acquisition, Array]:
-        """The acquisition, and the rivals that are best under it."""
-        default, p = weak_prior(self.space.dimension + 1).centre, len(data.outputs[0].pending)
+        """What to maximise, and the points (k, w - 1) that look best so far."""
+        axes, default = Axes(self.space, self.levels), weak_prior(self.space.dimension + 1).centre
+        pending = len(data.outputs[0].pending)
         posteriors = []
         for output in data.outputs:
             theta = np.array(fitted.get(output.name, default))
-            normals = rng.standard_normal((p, self.samples if p else 1))
+            normals = rng.standard_normal((pending, self.samples if pending else 1))
             posteriors.append(condition(theta, axes.groups, output.x, output.y, output.pending, normals))
-        loss, *rest = posteriors
-        limits = tuple(Limit(q, output.limit) for q, output in zip(rest, data.outputs[1:], strict=True))
-        kept = np.all([np.ones_like(loss.pending, bool), *(at.posterior.pending <= at.threshold for at in limits)], axis=0)
-        feasible = np.concatenate([np.repeat(data.feasible[:, None], loss.white.shape[1], axis=1), kept])
+        loss, *others = posteriors
+        limits = tuple(Limit(p, output.limit) for p, output in zip(others, data.outputs[1:], strict=True))
         means, _ = loss.predict(data.rivals)
-        promising = np.argsort(np.where(feasible, means, means.max()).mean(1), kind="stable")[:CENTRES]
-        return Acquisition(loss, limits, incumbents(means, feasible)), promising
+        feasible = np.repeat(data.feasible[:, None], means.shape[1], axis=1)
+        for limit in limits:
+            feasible[-pending or len(feasible) :] &= limit.posterior.pending <= limit.threshold
+        order = np.argsort(np.where(feasible, means, means.max()).mean(1), kind="stable")
+        acquisition = Acquisition(loss, limits, incumbents(means, feasible), axes.height(level))
+        return acquisition, data.rivals[order[:CENTRES], :-1]
 
 
 def acquisition_level(history: History, dimension: int) -> int | None:
-    """The largest level with at least as many finite records as there are hyper-parameters; None: there is none."""
-    return next((level for level in reversed(history.levels) if history.record_count(level) >= dimension), None)
+    """The largest level with at least as many finite records as there are hyper-parameters, if any."""
+    return next((at for at in reversed(history.levels) if history.record_count(at) >= dimension), None)
 
 
 def _fit(output: Output, axes: Axes, prior: Prior, last: Parameters) -> Array:

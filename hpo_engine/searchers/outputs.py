@@ -40,7 +40,7 @@ class Data:
 
     outputs: tuple[Output, ...]
     rivals: Array  # (q + p, w) evaluated, then pending, at the level of the acquisition
-    feasible: Mask  # (q,) whether an evaluated one keeps all constraints and has not failed
+    feasible: Mask  # (q + p,) False for those evaluated that broke a constraint or failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,7 @@ class Axes:
         return np.append(self.space.groups, self.space.dimension)
 
     def points(self, configs: Sequence[Config], levels: Sequence[int]) -> Array:  # -> (n, w)
-        return self.at(self.space.encode(configs), [self.height(level) for level in levels])
-
-    def at(self, u: Array, heights: Sequence[float] | float) -> Array:  # (n, w - 1) -> (n, w)
-        return np.hstack([u, np.broadcast_to(heights, len(u))[:, None]])
+        return np.column_stack([self.space.encode(configs), [self.height(level) for level in levels]])
 
     def height(self, level: int) -> float:
         low, high = self.levels[0], self.levels[-1]
@@ -66,7 +63,7 @@ class Axes:
 
 
 def gather(history: History, axes: Axes, level: int, *, rows: int, pending: int) -> Data:
-    """What a history says, for an acquisition at `level`: at most so many rows a table and pending evaluations."""
+    """What a history says, for an acquisition at `level`, by at most so many rows and pending evaluations."""
     trials = history.trials
     kept = chosen(history.observations(), history.levels, rows)
     x = axes.points([trials[o.trial].config for o in kept], [o.level for o in kept])
@@ -74,7 +71,8 @@ def gather(history: History, axes: Axes, level: int, *, rows: int, pending: int)
     waiting = axes.points([trials[id].config for id, _ in under_way], [to for _, to in under_way])
     found = [_output("loss", x, compressed(np.array([o.loss for o in kept])), waiting)]
     for k in range(len(kept[-1].constraints)):
-        found.append(_output(f"constraint {k}", x, signed(np.array([o.constraints[k] for o in kept])), waiting, 0.0))
+        slacks = np.array([o.constraints[k] for o in kept])
+        found.append(_output(f"constraint {k}", x, signed(slacks), waiting, 0.0))
     # A trial fails or it does not, at whatever resource: all its labels lie where the search will ask.
     here = axes.points([trials[id].config for id, _ in under_way], [level] * len(under_way))
     labelled = [trial for trial in trials if is_bad(trial) or trial.resource > 0][-rows:]
@@ -85,7 +83,7 @@ def gather(history: History, axes: Axes, level: int, *, rows: int, pending: int)
     last = {o.trial: o for o in kept}.values()
     evaluated = axes.points([trials[o.trial].config for o in last], [level] * len(last))
     feasible = [max(o.constraints, default=0.0) <= 0.0 and not is_bad(trials[o.trial]) for o in last]
-    return Data(tuple(found), np.concatenate([evaluated, here]), np.array(feasible))
+    return Data(tuple(found), np.concatenate([evaluated, here]), np.array(feasible + [True] * len(here)))
 
 
 def _output(name: str, x: Array, y: Array, pending: Array, limit: float = np.inf) -> Output:
@@ -101,7 +99,7 @@ def is_bad(trial: Trial) -> bool:
 
 
 def chosen(observations: Sequence[Observation], levels: Sequence[int], most: int) -> list[Observation]:
-    """At most `most` finite records, in order: an equal share of each level, what one leaves going to those below.
+    """At most `most` finite records, in order: an equal share of each level, what one leaves to those below it.
 
     Of a level that has too many, half its share are its best records, half its most recent others.
     """
@@ -122,19 +120,19 @@ def chosen(observations: Sequence[Observation], levels: Sequence[int], most: int
 def signed(slacks: Array) -> Array:
     """Constraint values with short tails on both sides, and 0 where it was: in units of their median size."""
     y = np.clip(slacks, -LARGEST, LARGEST)
-    return np.arcsinh(np.clip(y / (np.median(np.abs(y)) or 1.0), -WORST, WORST))
+    scaled: Array = np.clip(y / (np.median(np.abs(y)) or 1.0), -WORST, WORST)
+    return np.arcsinh(scaled)
 
 
 def compressed(losses: Array) -> Array:
     """Losses with a short right tail: in units of the better half's spread, logarithmic above the median.
 
-    Which of two bad configurations is worse matters little, but a few that are off by magnitudes would otherwise
-    set the scale, and all good ones would look the same. Order is kept (up to `WORST` units) and so are the
-    distances among the better half.
+    Which of two bad configurations is worse matters little, but a few that are off by magnitudes would
+    otherwise set the scale, and all good ones would look the same. Order is kept (up to `WORST` units), and
+    so are distances among the better half.
     """
     y = np.clip(losses, -LARGEST, LARGEST)
-    middle = np.median(y)
-    spread = middle - np.quantile(y, 0.1)
-    spread = spread if spread > 0 else (np.max(np.abs(y - middle)) or 1.0)
-    t = np.clip((y - middle) / spread, -WORST, WORST)
+    middle, good = np.quantile(y, [0.5, 0.1])
+    spread = middle - good or np.max(np.abs(y - middle)) or 1.0
+    t: Array = np.clip((y - middle) / spread, -WORST, WORST)
     return np.where(t > 0, np.log1p(np.maximum(t, 0.0)), t)

@@ -1,14 +1,14 @@
 """Training code's side of the trial contract (docs/trial-contract.md), in one file without dependencies.
 
-    from abohb_trial import Trial
+from abohb_trial import Trial
 
-    trial = Trial(defaults={"lr": 0.01}, epochs=3)      # both only matter when you run it by hand
-    model = load(trial.checkpoint) if trial.checkpoint else build(trial.config["lr"])
-    for epoch in trial.epochs():
-        loss = train_one_epoch(model)
-        path = trial.checkpoint_path()                  # a fresh name for this epoch
-        save(model, path)
-        trial.report(val_error=loss, checkpoint=path)
+trial = Trial(defaults={"lr": 0.01}, epochs=3)      # both only matter when you run it by hand
+model = load(trial.checkpoint) if trial.checkpoint else build(trial.config["lr"])
+for epoch in trial.epochs():
+    loss = train_one_epoch(model)
+    path = trial.checkpoint_path()                  # a fresh name for this epoch
+    save(model, path)
+    trial.report(val_error=loss, checkpoint=path)
 """
 
 import json
@@ -31,7 +31,7 @@ class Trial:
         self.resource = about["resource"]  # the name of what `epochs` counts
         self.start = about["from"]  # that much is in the checkpoint; 0 without one
         checkpoint = os.path.join(self.dir, "checkpoint")
-        self.checkpoint = checkpoint if os.path.exists(checkpoint) else None  # a directory to resume from
+        self.checkpoint = checkpoint if os.path.isdir(checkpoint) else None  # noqa: PTH112
         self._epoch, self._reported = self.start, self.start
 
     def epochs(self):
@@ -44,8 +44,8 @@ class Trial:
             yield self._epoch
             if self._reported != self._epoch:
                 raise RuntimeError(
-                    "%s %d ended without trial.report(...): call it once in each turn of the loop"
-                    % (self.resource, self._epoch)
+                    f"{self.resource} {self._epoch} ended without trial.report(...): "
+                    "call it once in each turn of the loop"
                 )
 
     def report(self, checkpoint=None, **metrics):
@@ -54,7 +54,7 @@ class Trial:
         From then on the checkpoint belongs to the agent, which moves it away.
         """
         if self._reported == self._epoch:
-            raise RuntimeError("trial.report(...) belongs into `for epoch in trial.epochs():`, once in each turn")
+            raise RuntimeError("call trial.report(...) once in each turn of `for epoch in trial.epochs():`")
         line = {self.resource: self._epoch}
         line.update((name, float(value)) for name, value in metrics.items())
         if checkpoint is not None:
@@ -71,8 +71,8 @@ class Trial:
 
     def checkpoint_path(self, name=None):
         """A fresh directory for this epoch's checkpoint; with `name`, the path of a file in it."""
-        folder = os.path.join(self.dir, "checkpoint-%d" % self._epoch)
-        os.makedirs(folder, exist_ok=True)
+        folder = os.path.join(self.dir, f"checkpoint-{self._epoch}")
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
         return os.path.join(folder, name) if name else folder
 
     def _read(self, name):
@@ -82,7 +82,8 @@ class Trial:
 
 def _by_hand(epochs):
     folder = tempfile.mkdtemp(prefix="abohb-trial-")
-    about = {"study": "by hand", "trial": 0, "attempt": 1, "hyperparameters": {}, "resource": "epoch", "from": 0}
+    about = {"study": "by hand", "trial": 0, "attempt": 1, "hyperparameters": {}}
+    about.update({"resource": "epoch", "from": 0})
     for name, value in (("config.json", about), ("order.json", {"until": epochs, "stop": False})):
         with open(os.path.join(folder, name), "w") as file:
             json.dump(value, file)
