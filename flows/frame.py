@@ -11,32 +11,34 @@ from flows.report import NOTHING, duration, level_row, number, percent, setting,
 from flows.view import Slot, StudyView
 
 NARROW = 76  # columns below which the rungs go under the workers
-FIXED = 9  # lines besides the rows of the tables: title, budget, headers, best, spaces
+FIXED = 6  # lines besides the rows of the tables and the best: title, budget, header, spaces, the cursor's
+CONFIG_LINES = 3
 
 
 def frame(view: StudyView, width: int, height: int) -> RenderableType:
     """At most `height` lines: rows of workers give way first."""
     side_by_side = width >= NARROW
     rungs = 0 if side_by_side else len(view.levels) + 2
-    room = max(3, height - FIXED - rungs)
+    footer = best(view, width)
+    room = max(3, height - FIXED - rungs - sum(-(-len(line) // width) for line in footer))
     workers, levels = worker_table(view, room), level_table(view, room)
     if side_by_side:
         tables = Table.grid(padding=(0, 3))
         tables.add_row(workers, levels)
     else:
         tables = Group(workers, Text(), levels)
-    return Group(title(view, width), budget(view, width), Text(), tables, Text(), *best(view))
+    return Group(title(view, width), budget(view, width), Text(), tables, Text(), *footer)
 
 
 def title(view: StudyView, width: int) -> Text:
     counts = view.counts
-    states = [(counts.running, "running"), (counts.paused, "paused"), (counts.completed, "completed"),
-              (counts.stopped, "stopped")]  # fmt: skip
-    line = Text(no_wrap=True, overflow="ellipsis", end="\n")
+    states = [(counts.paused, "paused"), (counts.completed, "completed"), (counts.stopped, "stopped")]
+    line = Text(no_wrap=True, overflow="ellipsis")
     line.append(view.study, style="bold").append(f"  {view.method}  {duration(view.elapsed)}  ")
-    line.append(f"{counts.started} trials: " + ", ".join(f"{count} {word}" for count, word in states if count))
+    line.append(f"{counts.started} trials: {counts.running} running")
     if counts.failed:
         line.append(f", {counts.failed} failed", style="red")
+    line.append("".join(f", {count} {word}" for count, word in states if count))
     line.truncate(width, overflow="ellipsis")
     return line
 
@@ -81,14 +83,19 @@ def head(*names: str) -> Table:
     return table
 
 
-def best(view: StudyView) -> list[RenderableType]:
+def best(view: StudyView, width: int) -> list[Text]:
     if view.best is None:
-        return [Text(view.waiting or "Nothing has been measured yet.", style="dim", no_wrap=True)]
-    said = Text(no_wrap=True, overflow="ellipsis")
-    said.append("Best: ", style="bold").append(f"{view.objective} {number(view.best.value)}", style="bold green")
-    said.append(f", {where(view, view.best)}")
-    config = "  ".join(f"{name}={setting(value)}" for name, value in view.best.config.items())
-    lines: list[RenderableType] = [said, Text(config, style="dim", overflow="ellipsis")]
-    if view.waiting:
-        lines.append(Text(f"Waiting: {view.waiting}", style="dim", no_wrap=True, overflow="ellipsis"))
-    return lines
+        return [one_line(view.waiting or "Nothing has been measured yet.", width)]
+    said = Text("Best: ", style="bold")
+    said.append(f"{view.objective} {number(view.best.value)}", style="green")
+    said.append(f", {where(view, view.best)}", style="not bold")
+    said.truncate(width, overflow="ellipsis")
+    config = Text("  ".join(f"{name}={setting(value)}" for name, value in view.best.config.items()), style="dim")
+    config.truncate(CONFIG_LINES * (width - 10), overflow="ellipsis")  # words wrap, which leaves some columns unused
+    return [said, config, *([one_line(f"Waiting: {view.waiting}", width)] if view.waiting else [])]
+
+
+def one_line(words: str, width: int) -> Text:
+    line = Text(words, style="dim")
+    line.truncate(width, overflow="ellipsis")
+    return line

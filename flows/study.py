@@ -26,6 +26,7 @@ from flows.study_parts import (
     Resource,
     Seconds,
     Text,
+    Variable,
 )
 from flows.study_space import search_space
 from flows.study_templates import active, render
@@ -56,7 +57,7 @@ class Study(BaseModel):
         title="Arguments",
         description="Arguments after the command, with hyper-parameters as {learning_rate}.",
     )
-    env: dict[str, Text] = Field(
+    env: dict[Variable, Text] = Field(
         {}, title="Environment", description="Environment variables, with templates as in args."
     )
     workdir: str = Field(

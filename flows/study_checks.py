@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from flows.study_methods import method_problems
 from flows.study_space import search_space, space_problems
 from flows.study_templates import template_problems
-from flows.study_words import Path, nearest, shown
+from flows.study_words import Path, near, nearest, shown
 from hpo_engine.space import SearchSpace
 from hpo_engine.types import SpaceError
 
@@ -31,7 +31,7 @@ def program(draft: Draft) -> Problems:
     if draft.get("command") == {} and draft.get("image", "") is None:
         yield (
             ("command",),
-            "missing, and so is image; give command: [python, train.py], or image: with --on kubernetes",
+            "is missing, and so is image; give command: [python, train.py], or image: with --on kubernetes",
         )
     names = "|".join(map(re.escape, draft.get("space") or ()))
     for i, text in draft.get("command", {}).items():
@@ -97,10 +97,11 @@ def _placed(points: Mapping[int, Mapping[str, Any]], space: SearchSpace) -> Prob
     seen: dict[object, int] = {}
     names = {p.name for p in space.parameters}
     for i, point in points.items():
-        known = {name: value for name, value in point.items() if name in names}
-        found = space.problems(known)
+        misspelt = {near(name, names - point.keys()) for name in point.keys() - names}
+        found = space.problems({name: value for name, value in point.items() if name in names})
         for name, _, text in (line.partition(": ") for line in found):
-            yield ("initial", i, name), text
+            if name not in misspelt:
+                yield ("initial", i, name), text
         if not found and seen.setdefault(space.key(point), i) != i:
             yield ("initial", i), f"is the same point as initial[{seen[space.key(point)]}]; leave one out"
 

@@ -81,7 +81,7 @@ def _typed(annotation: Any) -> TypeAdapter[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where an error is: its path in the file, the model with the last step as field, what may stand there."""
+    """Where an error is: its path in the file, the model that the last step is a field of, and its type."""
 
     path: Path
     holder: type[BaseModel] | None

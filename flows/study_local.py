@@ -41,9 +41,7 @@ def _program_problems(study: Study, workdir: Path) -> list[Problem]:
             return [_problem("command[0]", f"there is no file {shown(program)} in {workdir}")]
         if not os.access(file, os.X_OK):
             return [
-                _problem(
-                    "command[0]", f"{file} is not executable; chmod +x it, or name its interpreter first"
-                )
+                _problem("command[0]", f"{file} is not executable; chmod +x, or put its interpreter first")
             ]
     elif shutil.which(program, path=study.env.get("PATH")) is None:
         return [_problem("command[0]", f"{shown(program)} is not found on PATH{_instead(program, workdir)}")]

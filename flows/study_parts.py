@@ -8,7 +8,17 @@ from collections.abc import Callable
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WrapValidator,
+    model_validator,
+)
+
+from flows.study_words import shown
 
 PLAIN = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 OPEN = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
@@ -30,7 +40,9 @@ def check_store(value: str) -> str:
     """A path, as `file:///dir` or plainly."""
     if value.startswith("s3://"):
         raise ValueError("object storage comes with --on kubernetes, use file:///dir")
-    if "://" not in value and value:
+    if not value:
+        raise ValueError("is empty; expected file:///dir or a path")
+    if "://" not in value:
         return value
     parts = urlsplit(value)
     if parts.scheme == "file" and not parts.netloc and parts.path:
@@ -60,15 +72,24 @@ def _single(value: object, inner: Callable[[object], object]) -> object:
     """One message where a union would give one for each of its members."""
     if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    raise ValueError(f"got {value!r}, expected a number, a text, true or false")
+    raise ValueError(f"got {shown(value)}, expected a number, a text, true or false")
+
+
+def check_variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_.-][A-Za-z0-9_.-]*", name):
+        raise ValueError("is no name of an environment variable; expected letters, digits, '_', '-' and '.'")
+    if name.startswith("ABOHB_"):
+        raise ValueError("names with ABOHB_ are set by abohb itself; choose another")
+    return name
 
 
 def _listed(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
-Name: TypeAlias = Annotated[str, WrapValidator(lambda value, inner: check_name(inner(value)))]
-Location: TypeAlias = Annotated[str, WrapValidator(lambda value, inner: check_store(inner(value)))]
+Name: TypeAlias = Annotated[str, AfterValidator(check_name)]
+Location: TypeAlias = Annotated[str, AfterValidator(check_store)]
+Variable: TypeAlias = Annotated[str, AfterValidator(check_variable)]
 Text: TypeAlias = Annotated[str, BeforeValidator(_texted)]
 Value: TypeAlias = Annotated[bool | int | float | str, WrapValidator(_single)]
 When: TypeAlias = Annotated[list[Value], BeforeValidator(_listed), Field(min_length=1)]

@@ -81,7 +81,7 @@ def render_summary(summary: Summary) -> str:
         ("ends", ", or ".join(s.ends)),
         *[("at most", f"{n:,} {unit}s, if every trial ran to {s.rungs[-1]}") for n in [s.full_length] if n],
         ("store", s.store),
-        ("would try", ", ".join(f"{name}={value}" for name, value in s.example.items())),
+        ("would try", ", ".join(f"{name}={_short(value)}" for name, value in s.example.items())),
         ("would run", shlex.join(s.argv) if s.argv else "the command of the image"),
         *[
             ("with", " ".join(f"{key}={shlex.quote(text)}" for key, text in s.env.items()))
@@ -105,16 +105,21 @@ def _brackets(study: Study, count: object) -> tuple[tuple[int, float], ...]:
 def _bracket_words(summary: Summary) -> str:
     if len(summary.brackets) == 1:
         return f"1: every trial begins with the rung at {summary.brackets[0][0]}"
-    shares = ", ".join(f"{share:.0%} at {first}" for first, share in summary.brackets)
-    return f"{len(summary.brackets)}: of the trials, {shares} have their first rung"
+    shares = ", ".join(f"{first} ({share:.0%} of the trials)" for first, share in summary.brackets)
+    return f"{len(summary.brackets)}, with the first rung at {shares}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _ends(study: Study) -> tuple[str, ...]:
     budget, first = study.budget, study.metrics[0]
+    bound = "at least" if first.mode == "max" else "at most"
     words = {
         f"after {budget.trials} trials": budget.trials,
         f"after {budget.hours or 0:g} hours": budget.hours,
         f"after {budget.resource} {study.resource.name}s": budget.resource,
-        f"when {first.name} is {'at least' if first.mode == 'max' else 'at most'} {budget.target}": budget.target,
+        f"when {first.name} is {bound} {budget.target}": budget.target,
     }
     return tuple(text for text, given in words.items() if given is not None)

@@ -36,9 +36,9 @@ from hpo_engine.types import (
     Stop,
     Wait,
 )
-from hpo_engine.virtual_workers import Clock, Costs, Curve, Faults, Workers
+from hpo_engine.virtual_workers import HOUR, Clock, Costs, Curve, Faults, Workers
 
-__all__ = ["Asked", "Budget", "Costs", "Curve", "Faults", "Simulation", "simulate"]
+__all__ = ["HOUR", "Asked", "Budget", "Costs", "Curve", "Faults", "Simulation", "simulate"]
 
 
 class Asked(Protocol):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from pathlib import Path
 
 import pytest
 from prefect.settings import temporary_settings
@@ -13,10 +11,17 @@ from flows.prefect_server import Server, patience
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of its API. For code in this process use `prefect_settings`; a child process takes PREFECT_API_URL."""
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment for a process that starts a server: not the database of whoever runs the tests."""
     database = tmp_path_factory.mktemp("prefect") / "prefect.db"
-    with database_at(database):
+    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"}
+
+
+@pytest.fixture(scope="session")
+def prefect_server(prefect_database: dict[str, str]) -> Iterator[str]:
+    """The URL of its API. For code in this process use `prefect_settings`; a child process takes PREFECT_API_URL."""
+    (url,) = prefect_database.values()
+    with temporary_settings(updates={"server.database.connection_url": url}, restore_defaults={"api.url"}):
         server = Server(within=120)
     yield server.url
     server.stop()
@@ -26,10 +31,3 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def prefect_settings(prefect_server: str) -> Iterator[str]:
     with patience(prefect_server):
         yield prefect_server
-
-
-def database_at(path: Path) -> AbstractContextManager[object]:
-    return temporary_settings(
-        updates={"server.database.connection_url": f"sqlite+aiosqlite:///{path}"},
-        restore_defaults={"api.url"},  # a profile of whoever runs the tests
-    )

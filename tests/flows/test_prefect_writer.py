@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from prefect import Flow, flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.client.schemas.objects import StateType
-from prefect.states import Cancelling
+from prefect.settings import temporary_settings
+from prefect.states import Cancelling, Running
 
 from flows.outbox import Outbox
-from flows.prefect_server import Prefect, Server, free_port, healthy, outlive, patience, prefect_api
+from flows.prefect_server import Prefect, free_port, healthy, outlive, patience, prefect_api
 from flows.prefect_writer import Pace, PrefectWriter, leg_name, leg_state
 from flows.view import Best, Budget, Counts, LegEnded, LegStarted, Level, StudyView
 from hpo_engine.types import Outcome
@@ -41,8 +50,6 @@ def client(prefect_settings: str) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture
 def run(client: SyncPrefectClient) -> UUID:
-    from prefect.states import Running
-
     return client.create_flow_run(Flow(fn=lambda: None, name="tune"), state=Running()).id
 
 
@@ -93,8 +100,6 @@ def test_a_leg_that_ended_before_its_start_was_told_is_told_whole(client: SyncPr
 
 
 def test_the_run_gets_name_tags_messages_and_the_newest_artifacts(client: SyncPrefectClient, run: UUID) -> None:
-    from dataclasses import replace
-
     writer = PrefectWriter("Digits 1", run, pace=QUICK)
     for trials in range(9, 12):
         writer.show(replace(VIEW, budget=Budget(f"{trials} of 20 trials", trials / 20)))
@@ -248,16 +253,10 @@ def test_outlive_returns_and_raises_as_the_function_does(prefect_settings: str) 
 
 def test_outlive_runs_without_a_server_that_is_gone(bad_url: str) -> None:
     said: list[str] = []
-    with patience(bad_url), temporary(0.5):
+    with patience(bad_url), temporary_settings(updates={"api.request_timeout": 0.5}):
         assert outlive(doubles, 21, Prefect(bad_url), said.append) == 42
     assert len(said) == 1
     assert "did not start this run" in said[0]
-
-
-def temporary(seconds: float) -> object:
-    from prefect.settings import temporary_settings
-
-    return temporary_settings(updates={"api.request_timeout": seconds})
 
 
 def test_outlive_keeps_the_result_when_the_server_dies_under_the_run(prefect_server: str) -> None:
@@ -277,8 +276,6 @@ def test_outlive_keeps_the_result_when_the_server_dies_under_the_run(prefect_ser
 
 
 def test_a_configured_api_that_is_away_is_told_and_not_used(bad_url: str) -> None:
-    from prefect.settings import temporary_settings
-
     with temporary_settings(updates={"api.url": bad_url}), prefect_api() as prefect:
         assert prefect.url == ""
         assert "tuning without it" in prefect.note
@@ -289,20 +286,13 @@ def test_a_configured_api_is_used(prefect_settings: str) -> None:
         assert prefect.url == prefect_settings
 
 
-def test_our_server_ends_with_the_process_that_started_it(tmp_path: object) -> None:
-    from tests.flows.conftest import database_at
-
+def test_our_server_ends_with_the_process_that_started_it(prefect_server: str, prefect_database: dict[str, str]) -> None:
     code = (
         "import os, signal\nfrom flows.prefect_server import Server\nserver = Server(within=120)\n"
         "print(server.url, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
     )
-    with database_at(tmp_path / "prefect.db"):  # type: ignore[operator]
-        from prefect.settings import get_current_settings
-
-        env = get_current_settings().to_environment_variables(exclude_unset=True)
-    import os
-
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **env})
+    env = {**os.environ, **prefect_database}
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     url = child.stdout.strip()
     assert url.startswith("http://127.0.0.1:"), child.stderr
     assert until(lambda: not healthy(url, within=1.0), within=10)
