@@ -94,9 +94,7 @@ def load_blackbox(path: Path) -> Blackbox:
     if problems:
         raise BlackboxError(f"{path}: {'; '.join(problems)}")
     configs = _configs(space, names, x)
-    return Blackbox(
-        space, configs, losses, seconds, metric=description.metric, resource=description.resource
-    )
+    return Blackbox(space, configs, losses, seconds, metric=description.metric, resource=description.resource)
 
 
 def save_blackbox(path: Path, space: dict[str, Any], x: Array, losses: Array, seconds: Array) -> None:

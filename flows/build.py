@@ -44,6 +44,7 @@ def attempt_spec(study: Study, trial: Trial) -> AttemptSpec:
         until=trial.until,
         command=tuple(command),
         metrics=tuple(metric.name for metric in study.metrics),
+        maximise=study.metrics[0].mode == "max",
         resumable=study.resource.resumable,
         reported=trial.resource,
         stall_after=study.stall_after,

@@ -1,11 +1,11 @@
-"""What a terminal shows while a study runs. A display never raises: a terminal that is gone ends the showing only."""
+"""What a terminal shows while a study runs. A terminal that is gone ends the showing only."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TextIO
+from collections.abc import Callable, Sequence
+from typing import Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -26,11 +26,38 @@ class Display(Protocol):
 
 def display_for(stream: TextIO | None = None, quiet: bool = False) -> LiveDisplay | LineDisplay | Quiet:
     """Moving tables on a terminal, lines elsewhere, nothing when `quiet`."""
-    stream = stream or sys.stdout
     if quiet:
         return Quiet()
-    console = Console(file=stream, highlight=False)
-    return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay(stream)
+    sturdy = Sturdy(stream or sys.stdout)
+    console = Console(file=cast(TextIO, sturdy), highlight=False)
+    return (
+        LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay(sturdy)
+    )
+
+
+class Sturdy:
+    """A stream that falls silent when its reader has gone; rich would end the process."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        self._try(lambda stream: stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(lambda stream: stream.flush())
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    def _try(self, action: Callable[[TextIO], object]) -> None:
+        try:
+            if self._stream:
+                action(self._stream)
+        except (OSError, ValueError):  # a broken pipe, a full disk, a closed stream, letters it cannot write
+            self._stream = None
 
 
 class Quiet:
@@ -44,7 +71,7 @@ class Quiet:
 
 
 class News:
-    """What is worth a line of its own since the last call: messages, new bests, failures, then legs that ended."""
+    """What is worth a line of its own since the last call."""
 
     def __init__(self) -> None:
         self._messages = 0
@@ -68,7 +95,8 @@ def leg_line(leg: LegEnded, view: StudyView) -> str:
     if leg.outcome is not Outcome.OK:
         said = [line.strip() for line in leg.detail.splitlines() if line.strip()]
         why = f": {said[-1]}" if said else ""
-        return f"trial {leg.trial}, attempt {leg.attempt}: {leg.outcome.value} after {duration(leg.seconds)}{why}"
+        how = f"{leg.outcome.value} after {duration(leg.seconds)}"
+        return f"trial {leg.trial}, attempt {leg.attempt}: {how}{why}"
     value = "" if leg.value is None else f", {view.objective} {number(leg.value)}"
     did = "was stopped" if leg.stopped else f"reached {view.unit} {leg.until}"
     return f"trial {leg.trial} {did}{value} ({duration(leg.seconds)})"
@@ -93,8 +121,8 @@ class Allowance:
 class LineDisplay:
     """Plain lines, for a file, a pipe or a log; a burst of ended legs becomes one line of counts."""
 
-    def __init__(self, stream: TextIO, clock: Clock = time.monotonic, every: float = 30.0) -> None:
-        self._stream: TextIO | None = stream
+    def __init__(self, stream: Sturdy, clock: Clock = time.monotonic, every: float = 30.0) -> None:
+        self._stream = stream
         self._clock, self._every = clock, every
         self._news, self._allowance = News(), Allowance(lines=20, seconds=20.0)
         self._unsaid = 0
@@ -112,31 +140,24 @@ class LineDisplay:
         if now - self._status_at >= self._every and status != self._status:
             lines.append(status + (f"; {plural(self._unsaid, 'leg')} more ended" if self._unsaid else ""))
             self._status, self._status_at, self._unsaid = status, now, 0
-        self._write(f"[{duration(view.elapsed)}] {line}\n" for line in lines)
+        if lines:
+            self._stream.write("".join(f"[{duration(view.elapsed)}] {line}\n" for line in lines))
+            self._stream.flush()
 
     def close(self) -> None:
-        self._stream = None
+        return
 
     def _summary(self, view: StudyView) -> str:
         best = f", best {view.objective} {number(view.best.value)}" if view.best else ""
         wait = f", waiting: {view.waiting}" if view.waiting and not view.counts.running else ""
         return (
-            f"{view.counts.started} trials started, {view.counts.running} running, {view.units} {view.unit}s run, "
-            f"{percent(view.budget.fraction)} of the budget{best}{wait}"
+            f"{view.counts.started} trials started, {view.counts.running} running, "
+            f"{view.units} {view.unit}s run, {percent(view.budget.fraction)} of the budget{best}{wait}"
         )
-
-    def _write(self, lines: Iterable[str]) -> None:
-        if self._stream is None:
-            return
-        try:
-            self._stream.writelines(lines)
-            self._stream.flush()
-        except (OSError, ValueError):  # the reader is gone, or the stream is closed
-            self._stream = None
 
 
 class LiveDisplay:
-    """Tables that are redrawn in place, at most `rate` times a second; what is said once scrolls by above them."""
+    """Tables redrawn in place, at most `rate` times a second; what is said once scrolls by above them."""
 
     def __init__(self, console: Console, clock: Clock = time.monotonic, rate: float = 4.0) -> None:
         self._console, self._clock, self._gap = console, clock, 1 / rate
@@ -144,7 +165,6 @@ class LiveDisplay:
         self._drawn = -float("inf")
         self._view: StudyView | None = None
         self._live: Live | None = Live(console=console, auto_refresh=False, redirect_stderr=False)
-        self._started = False
 
     def show(self, view: StudyView, legs: Sequence[Leg] = ()) -> None:
         now = self._clock()
@@ -159,28 +179,16 @@ class LiveDisplay:
 
     def close(self) -> None:
         """Leaves the last frame on the screen."""
-        if self._view:
+        if self._live and self._view:
             self._draw(self._view, [])
-        if self._live and self._started:
-            self._guarded(self._live.stop)
+            self._live.stop()
         self._live = None
 
     def _draw(self, view: StudyView, lines: Sequence[str]) -> None:
-        def draw() -> None:
-            assert self._live
-            if not self._started:
-                self._live.start()
-                self._started = True
-            for line in lines:
-                self._console.print(line, markup=False)
-            width, height = self._console.size
-            self._live.update(frame(view, width, height), refresh=True)
-
-        if self._live:
-            self._guarded(draw)
-
-    def _guarded(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except (OSError, ValueError):
-            self._live = None
+        if self._live is None:
+            return
+        self._live.start()  # does nothing the second time
+        for line in lines:
+            self._console.print(line, markup=False)
+        width, height = self._console.size
+        self._live.update(frame(view, width, height), refresh=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -20,8 +22,9 @@ def frame(view: StudyView, width: int, height: int) -> RenderableType:
     side_by_side = width >= NARROW
     rungs = 0 if side_by_side else len(view.levels) + 2
     footer = best(view, width)
-    room = max(3, height - FIXED - rungs - sum(-(-len(line) // width) for line in footer))
+    room = max(3, height - FIXED - rungs - len(footer))
     workers, levels = worker_table(view, room), level_table(view, room)
+    tables: Table | Group
     if side_by_side:
         tables = Table.grid(padding=(0, 3))
         tables.add_row(workers, levels)
@@ -44,8 +47,11 @@ def title(view: StudyView, width: int) -> Text:
 
 
 def budget(view: StudyView, width: int) -> RenderableType:
-    words = Text(f"{view.budget.text}   {view.units} {view.unit}s run, {percent(view.saved)} saved", no_wrap=True)
-    bar = ProgressBar(total=1.0, completed=view.budget.fraction, width=max(10, min(30, width - len(words) - 3)))
+    saved = f", {percent(view.saved)} saved" if view.best else ""  # before that, it is all of nothing
+    words = Text(f"{view.budget.text}   {view.units} {view.unit}s run{saved}", no_wrap=True)
+    bar = ProgressBar(
+        total=1.0, completed=view.budget.fraction, width=max(10, min(30, width - len(words) - 3))
+    )
     line = Table.grid(padding=(0, 2))
     line.add_row(bar, words)
     return line
@@ -66,7 +72,12 @@ def worker_row(slot: Slot) -> tuple[str | Text, ...]:
         return NOTHING, "", Text(slot.status, style="dim"), ""
     again = f" #{slot.attempt}" if slot.attempt > 1 else ""
     status = "" if slot.status == "running" else slot.status
-    return f"{slot.trial}{again}", f"{slot.resource}/{slot.until}", Text(status, style="dim"), number(slot.value)
+    return (
+        f"{slot.trial}{again}",
+        f"{slot.resource}/{slot.until}",
+        Text(status, style="dim"),
+        number(slot.value),
+    )
 
 
 def level_table(view: StudyView, room: int) -> Table:
@@ -90,9 +101,10 @@ def best(view: StudyView, width: int) -> list[Text]:
     said.append(f"{view.objective} {number(view.best.value)}", style="green")
     said.append(f", {where(view, view.best)}", style="not bold")
     said.truncate(width, overflow="ellipsis")
-    config = Text("  ".join(f"{name}={setting(value)}" for name, value in view.best.config.items()), style="dim")
-    config.truncate(CONFIG_LINES * (width - 10), overflow="ellipsis")  # words wrap, which leaves some columns unused
-    return [said, config, *([one_line(f"Waiting: {view.waiting}", width)] if view.waiting else [])]
+    named = "  ".join(f"{name}={setting(value)}" for name, value in view.best.config.items())
+    config = textwrap.wrap(named, width, max_lines=CONFIG_LINES, placeholder=" …", break_on_hyphens=False)
+    lines = [said, *(Text(line, style="dim") for line in config)]
+    return [*lines, *([one_line(f"Waiting: {view.waiting}", width)] if view.waiting else [])]
 
 
 def one_line(words: str, width: int) -> Text:

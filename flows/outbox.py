@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Outbox(Generic[T]):
-    """First in, first out by key; a newer item takes its older one's place. `put` never waits for a reader."""
+    """First in, first out by key; a newer item takes its older one's place; `put` waits for no reader."""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from prefect import Flow
 from prefect.exceptions import TerminationSignal
@@ -38,7 +38,7 @@ SERVER_SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Prefect:
-    """The API to show a study on; `url` is "" when there is none, and `note` says why, or what was started."""
+    """The API to show a study on; `url` is "" when there is none; `note` is for the user."""
 
     url: str
     note: str = ""
@@ -48,8 +48,8 @@ class Prefect:
 def prefect_api(say: Callable[[str], None] = lambda line: None) -> Iterator[Prefect]:
     """The configured API (environment or profile), else a server of our own that ends with this process.
 
-    While it is open, Prefect's settings make its client give up within seconds, and its log lines stay off the
-    terminal. Never raises because of Prefect: what failed is in `note`.
+    While it is open, Prefect's client gives up within seconds, and its log lines stay off the terminal.
+    Never raises because of Prefect: what failed is in `note`.
     """
     configured = PREFECT_API_URL.value()
     with silence():
@@ -120,7 +120,9 @@ def healthy(url: str, within: float) -> bool:
 # -- a flow that outlives its API -------------------------------------------------------------------
 
 
-def outlive(flow: Flow[..., T], argument: Any, prefect: Prefect, say: Callable[[str], None] = lambda line: None) -> T:
+def outlive(
+    flow: Flow[..., T], argument: Any, prefect: Prefect, say: Callable[[str], None] = lambda line: None
+) -> T:
     """What the flow's function returns or raises, whatever becomes of Prefect.
 
     When Prefect fails before the function was called, it is called as a plain function. When it fails after,
@@ -144,14 +146,19 @@ def outlive(flow: Flow[..., T], argument: Any, prefect: Prefect, say: Callable[[
     with raised_sigterm():
         try:
             if prefect.url:
-                watched(argument)
+                # A state that the function returns is no error; one without a call, such as of parameters, is.
+                state = watched(argument, return_state=True)
+                if not ended and not broke:
+                    raise RuntimeError(state.message)
         except BaseException as error:
             if broke:
                 raise broke[0] from None
             if not isinstance(error, Exception):
                 raise
-            when = "take the end of this run" if ended else "start this run, which goes on without it"
-            say(f"Prefect did not {when} ({type(error).__name__}: {error}).")
+            what = "take the end of this run" if ended else "start this run, which goes on without it"
+            say(f"Prefect did not {what} ({type(error).__name__}: {error}).")
+        if broke:
+            raise broke[0] from None
         return ended[0] if ended else flow.fn(argument)
 
 
@@ -176,7 +183,7 @@ def raise_sigterm(number: int, frame: object) -> None:
 
 
 class Server:
-    """A Prefect API on this machine, on SQLite in PREFECT_HOME; it ends when this process does, however that ends.
+    """Prefect's API on this machine, on SQLite in PREFECT_HOME; it ends when this process does, however.
 
     Prefect's own temporary server is not used: Ctrl-C ends it before the flow has told its end, and a killed
     flow leaves it behind.
@@ -186,15 +193,7 @@ class Server:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/api"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
-        settings = get_current_settings().to_environment_variables(exclude_unset=True)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "flows.prefect_server", str(port)],
-            stdin=subprocess.PIPE,
-            stdout=self._log,
-            stderr=self._log,
-            env={**os.environ, **settings, **SERVER_SETTINGS},
-            start_new_session=True,  # Ctrl-C is for us: the server is still needed to tell that the run ended
-        )
+        self.process = spawn(port, self._log)
         deadline = time.monotonic() + within
         while not healthy(self.url, within=1.0):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -216,6 +215,18 @@ class Server:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "it did not answer in time")
+
+
+def spawn(port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.prefect_server", str(port)],
+        stdin=subprocess.PIPE,  # closes when we are gone
+        stdout=log,
+        stderr=log,
+        env={**os.environ, **settings, **SERVER_SETTINGS},
+        start_new_session=True,  # Ctrl-C is for us: the server is still needed to tell that the run ended
+    )
 
 
 def free_port() -> int:

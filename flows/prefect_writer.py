@@ -14,9 +14,10 @@ from uuid import UUID
 import httpx
 from prefect import task
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, LogCreate
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.objects import State, StateType
 from prefect.settings import temporary_settings
-from prefect.states import Cancelled, Completed, Failed, Running, State
+from prefect.states import Cancelled, Completed, Failed, Running
 
 from flows.outbox import Outbox
 from flows.report import Artifact, artifacts, duration, number, plural
@@ -29,7 +30,7 @@ LOG_LENGTH = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds: between versions of an artifact, between looks at the run's state, for one request, after an error."""
+    """Seconds: between versions of an artifact, between looks at the run, for a request, after an error."""
 
     artifacts: float = 5.0
     state: float = 3.0
@@ -50,13 +51,20 @@ Item: TypeAlias = Leg | Artifact | Title | str  # str: a line for the run's log
 
 
 class PrefectWriter:
-    """Shows a study on the flow run `run`, from a thread of its own. Public methods return at once and never raise.
+    """Shows a study on the flow run `run`. `show` returns at once and never raises.
 
-    `cancelled` is set when somebody cancels the run in Prefect, if `watch` (a runner would deliver it itself).
+    `cancelled` is set when somebody cancels the run in Prefect, if `watch`: a runner would deliver it itself.
     """
 
     def __init__(
-        self, study: str, run: UUID, *, unit: str = "epoch", watch: bool = True, size: int = 1000, pace: Pace = Pace()
+        self,
+        study: str,
+        run: UUID,
+        *,
+        unit: str = "epoch",
+        watch: bool = True,
+        size: int = 1000,
+        pace: Pace = Pace(),
     ) -> None:
         self.cancelled = threading.Event()
         self._run, self._unit, self._watch, self._pace = run, unit, watch, pace
@@ -71,7 +79,9 @@ class PrefectWriter:
         self._outbox.put("title", Title(study, (f"study:{study}",)))
         # The settings that say where Prefect is live in the caller's context.
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._work,), name="prefect-writer", daemon=True)
+        self._thread = threading.Thread(
+            target=context.run, args=(self._work,), name="prefect-writer", daemon=True
+        )
         self._thread.start()
 
     @property
@@ -82,8 +92,8 @@ class PrefectWriter:
     def show(self, view: StudyView, legs: Sequence[Leg] = ()) -> None:
         """What is true now, and the legs that began or ended since the last call."""
         for leg in legs:
-            key = (leg.trial, leg.attempt, leg.until)
-            # An end replaces its own start when that still waits; when Prefect has the start, it must have the end.
+            key = (leg.trial, leg.attempt)
+            # An end takes its waiting start's place; where Prefect has the start, the end must follow.
             self._outbox.put(key, leg, urgent=key in self._told)
         for line in view.messages[self._messages :]:
             self._lines += 1
@@ -99,7 +109,8 @@ class PrefectWriter:
         self._outbox.drop_all()
         if not self.dropped:
             return ""
-        return f"Prefect was slow or away: {plural(self.dropped, 'update')} not shown there. The study has them all."
+        lost = plural(self.dropped, "update")
+        return f"Prefect was slow or away: {lost} not shown there. The study has them all."
 
     # -- the thread --------------------------------------------------------------------------------
 
@@ -107,24 +118,29 @@ class PrefectWriter:
         with temporary_settings(updates={"client.max_retries": 0}):
             errors = 0
             while not self._over():
+                last = self._closing
                 try:
-                    with get_client(httpx_settings={"timeout": self._pace.request}, sync_client=True) as client:
+                    with get_client(
+                        httpx_settings={"timeout": self._pace.request}, sync_client=True
+                    ) as client:
                         self._serve(client)
                         return
                 except Exception:  # whatever it is, the next try may go better, and nobody waits for it
+                    if last:
+                        return
                     errors += 1
                     self._rest(min(self._pace.longest_pause, self._pace.pause * 2 ** min(errors - 1, 10)))
 
     def _serve(self, client: SyncPrefectClient) -> None:
         drawn = looked = -float("inf")
         while not self._over():
-            now = time.monotonic()
-            if self._view and (now - drawn > self._pace.artifacts or self._closing):
-                view, self._view, drawn = self._view, None, now
+            at = time.monotonic()
+            if self._view and (at - drawn > self._pace.artifacts or self._closing):
+                view, self._view, drawn = self._view, None, at
                 for artifact in artifacts(view):
                     self._outbox.put(artifact.key, artifact, urgent=True)
-            if self._watch and now - looked > self._pace.state and not self.cancelled.is_set():
-                looked = now
+            if self._watch and at - looked > self._pace.state and not self.cancelled.is_set():
+                looked = at
                 self._look(client)
             if found := self._outbox.take(timeout=0 if self._closing else 0.2):
                 self._tell(client, *found)
@@ -150,25 +166,25 @@ class PrefectWriter:
 
     def _tell_leg(self, client: SyncPrefectClient, key: Hashable, leg: Leg) -> None:
         state = leg_state(leg)
-        run = self._told.get(key)
+        run, has = self._told.get(key), StateType.RUNNING
         if run is None:
             made = client.create_task_run(
-                trial, self._run, dynamic_key=f"{leg.trial}-{leg.attempt}-{leg.until}", name=leg_name(leg, self._unit),
+                trial, self._run, dynamic_key=f"{leg.trial}-{leg.attempt}", name=leg_name(leg, self._unit),
                 state=state, extra_tags=[f"trial:{leg.trial}", f"attempt:{leg.attempt}"],
             )  # fmt: skip
             self._told[key] = run = made.id
-            # A controller before us may have made it: then it keeps its old state.
-            if made.state_type == state.type:
-                state = None
-        if state is not None:
-            client.set_task_run_state(run, state, force=True)
+            has = made.state_type or has  # not ours, if it was made by a request whose answer was lost
         if isinstance(leg, LegEnded):
+            if has is not state.type:
+                client.set_task_run_state(run, state, force=True)
             del self._told[key]
 
     def _draw(self, client: SyncPrefectClient, artifact: Artifact) -> None:
         known = self._drawn.get(artifact.key)
         if known is not None:  # in place: a long study would leave thousands of versions
-            client.update_artifact(known, ArtifactUpdate(data=artifact.data, description=artifact.description))
+            client.update_artifact(
+                known, ArtifactUpdate(data=artifact.data, description=artifact.description)
+            )
             return
         made = client.create_artifact(
             ArtifactCreate(
@@ -183,10 +199,10 @@ class PrefectWriter:
         if state and (state.is_cancelling() or state.is_cancelled()):
             self.cancelled.set()
 
-    def _line(self, message: str) -> LogCreate:
-        return LogCreate(
-            name="abohb", level=20, message=message[:LOG_LENGTH], timestamp=datetime.now(UTC), flow_run_id=self._run
-        )
+    def _line(self, message: str) -> dict[str, str | int]:
+        at = datetime.now(UTC).isoformat()
+        return {"name": "abohb", "level": 20, "message": message[:LOG_LENGTH], "timestamp": at,
+                "flow_run_id": str(self._run)}  # fmt: skip
 
     @property
     def _closing(self) -> bool:
@@ -230,5 +246,3 @@ def leg_state(leg: Leg) -> State[Any]:
     message = f"{leg.outcome.value} after {took}\n{leg.detail}".strip()[-MESSAGE_LENGTH:]
     ended = Cancelled if leg.outcome is Outcome.INTERRUPTED else Failed
     return ended(message=message)
-
-

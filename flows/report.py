@@ -1,4 +1,4 @@
-"""Views as words: markdown for Prefect's artifacts, the text and the JSON of a result. Pure functions of a StudyView."""
+"""Views as words: markdown for Prefect's artifacts, and a result as text and as JSON. Pure functions."""
 
 from __future__ import annotations
 
@@ -121,7 +121,9 @@ def failures_markdown(view: StudyView) -> str:
          failures.last_line or NOTHING)
         for failures in view.failures
     ]  # fmt: skip
-    return f"# Failures of {view.study}\n\n" + table(("class", "attempts", "for example", "its last line"), rows)
+    return f"# Failures of {view.study}\n\n" + table(
+        ("class", "attempts", "for example", "its last line"), rows
+    )
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -161,7 +163,11 @@ def best_lines(view: StudyView) -> list[str]:
     metrics.append(("checkpoint", best.checkpoint or "none was written"))
     width = max(len(name) for name, _ in config + metrics)
     rows = [*config, ("", ""), *metrics]
-    return [f"Best configuration: {where(view, best)}", *(f"  {n:<{width}}  {v}".rstrip() for n, v in rows), ""]
+    return [
+        f"Best configuration: {where(view, best)}",
+        *(f"  {n:<{width}}  {v}".rstrip() for n, v in rows),
+        "",
+    ]
 
 
 def where(view: StudyView, best: Best) -> str:
@@ -183,7 +189,8 @@ def tally(view: StudyView) -> str:
 def savings(view: StudyView) -> str:
     if not view.full_units:
         return str(view.units)
-    return f"{view.units}, instead of {view.full_units} at full length: {percent(view.saved)} saved by early stopping"
+    saved = f"{percent(view.saved)} saved by early stopping"
+    return f"{view.units}, instead of {view.full_units} at full length: {saved}"
 
 
 def failure_line(failures: Failures) -> str:
@@ -195,8 +202,9 @@ def failure_line(failures: Failures) -> str:
 def result_json(view: StudyView) -> str:
     """The result as one JSON object; numbers are finite or null.
 
-    study, method, objective, mode, unit, seconds, ended (why, or null), best (null, or trial, value, resource,
-    config, metrics, checkpoint), trials (started, running, paused, completed, stopped, failed),
+    study, method, objective, mode, unit, seconds, ended (why, or null),
+    best (null, or trial, value, resource, config, metrics, checkpoint),
+    trials (started, running, paused, completed, stopped, failed),
     rungs [{level, recorded, kept, running, best}], units, full_units, saved (share in [0, 1]),
     failures [{class, attempts, trial, attempt, last_line}], messages, store, again.
     """

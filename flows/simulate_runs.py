@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import inf
 from multiprocessing import get_context
@@ -36,8 +36,8 @@ class Plan:
     seconds: float | None = None
     trials: int | None = None
     units: int | None = None
-    costs: Costs = Costs()
-    faults: Faults = Faults()
+    costs: Costs = field(default_factory=Costs)
+    faults: Faults = field(default_factory=Faults)
 
     def with_seconds(self, seconds: float) -> Plan:
         return replace(self, seconds=seconds)

@@ -93,13 +93,13 @@ class Study(BaseModel):
     max_failures: int = Field(
         1,
         title="Failures of a trial",
-        description="How many times one trial's training code may fail before it is given up.",
+        description="How many times a trial is tried again after its training code failed.",
         ge=0,
     )
     max_disruptions: int = Field(
         10,
         title="Disruptions of a trial",
-        description="How many times one trial may be killed from outside before it is given up.",
+        description="How many times a trial is tried again after it was killed from outside.",
         ge=0,
     )
     max_failed_trials: int = Field(

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any, TypeAlias
 
 from flows.study_methods import method_problems
-from flows.study_space import search_space, space_problems
+from flows.study_space import search_space, sound, space_problems
 from flows.study_templates import template_problems
 from flows.study_words import Path, near, nearest, shown
+from hpo_engine.domains import Int
 from hpo_engine.space import SearchSpace
-from hpo_engine.types import SpaceError
 
 Problems: TypeAlias = Iterator[tuple[Path, str]]
 Draft: TypeAlias = Mapping[str, Any]
@@ -80,30 +79,30 @@ def budget(draft: Draft) -> Problems:
 
 
 def initial(draft: Draft) -> Problems:
-    """Points are in the space, and differ. Only names are checked when the space itself is not valid."""
+    """Points are in the space, and differ; checked against what of the space is valid."""
     specs = draft.get("space") or {}
     points = {i: point for i, point in draft.get("initial", {}).items() if point is not None}
     for i, point in points.items() if specs else ():
         for name in point:
             if name not in specs:
                 yield ("initial", i, name), f"is no hyper-parameter{nearest(name, specs)}"
-    if not specs or not all(specs.values()):
-        return
-    with suppress(SpaceError):  # told where the space is checked
-        yield from _placed(points, search_space(specs))
+    if good := sound(specs):
+        yield from _placed(points, search_space(good), len(good) == len(specs))
 
 
-def _placed(points: Mapping[int, Mapping[str, Any]], space: SearchSpace) -> Problems:
+def _placed(points: Mapping[int, Mapping[str, Any]], space: SearchSpace, whole: bool) -> Problems:
     seen: dict[object, int] = {}
-    names = {p.name for p in space.parameters}
+    domains = {p.name: p.domain for p in space.parameters}
     for i, point in points.items():
-        misspelt = {near(name, names - point.keys()) for name in point.keys() - names}
-        found = space.problems({name: value for name, value in point.items() if name in names})
-        for name, _, text in (line.partition(": ") for line in found):
-            if name not in misspelt:
-                yield ("initial", i, name), text
-        if not found and seen.setdefault(space.key(point), i) != i:
-            yield ("initial", i), f"is the same point as initial[{seen[space.key(point)]}]; leave one out"
+        misspelt = {near(name, domains.keys() - point.keys()) for name in point.keys() - domains.keys()}
+        known = {name: value for name, value in point.items() if name in domains}
+        told = {name: text for name, _, text in (line.partition(": ") for line in space.problems(known))}
+        for name, value in known.items():
+            if isinstance(domains[name], Int) and isinstance(value, float):
+                told.setdefault(name, f"got {value}, expected a whole number")  # it would be written 8.0
+        yield from ((("initial", i, name), text) for name, text in told.items() if name not in misspelt)
+        if whole and not told and seen.setdefault(space.key(known), i) != i:
+            yield ("initial", i), f"is the same point as initial[{seen[space.key(known)]}]; leave one out"
 
 
 CHECKS: tuple[Callable[[Draft], Problems], ...] = (

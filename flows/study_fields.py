@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from flows.study import Study
-from flows.study_parts import PLAIN
+from flows.study_parts import PLAIN, Metric
 from flows.study_words import Path, near, nearest, shown
 
 
@@ -37,7 +37,15 @@ def read_fields(data: Mapping[Any, object]) -> tuple[dict[str, Any], list[tuple[
             found.append(((name,), f"is missing. {field.description}"))
         else:
             draft[name] = _drafted(field.get_default(call_default_factory=True))
+    _name_metrics(draft, data.get("metrics"))
     return draft, found
+
+
+def _name_metrics(draft: dict[str, Any], given: Any) -> None:
+    """A metric whose mode is wrong has a name all the same, which a constraint may be about."""
+    for i, metric in draft.get("metrics", {}).items():
+        if metric is None and isinstance(given[i], dict) and isinstance(given[i].get("name"), str):
+            draft["metrics"][i] = Metric.model_construct(name=given[i]["name"])
 
 
 def _read(name: str, value: object) -> tuple[Any, list[ErrorDetails]]:
@@ -45,18 +53,16 @@ def _read(name: str, value: object) -> tuple[Any, list[ErrorDetails]]:
         return _drafted(_adapter(name).validate_python(value)), []
     except ValidationError as error:
         errors = error.errors(include_url=False)
-    if not isinstance(value, list | dict) or get_origin(Study.model_fields[name].annotation) not in (
-        list,
-        dict,
-    ):
-        return None, errors
-    bad = {error["loc"][0] for error in errors if error["loc"]}
-    if isinstance(value, list):
-        kept = [i for i in range(len(value)) if i not in bad]
+    bad = {str(error["loc"][0]) for error in errors if error["loc"]}
+    kind = get_origin(Study.model_fields[name].annotation)
+    if kind is list and isinstance(value, list):
+        kept = [i for i in range(len(value)) if str(i) not in bad]
         good = dict(zip(kept, _bare(name).validate_python([value[i] for i in kept]), strict=True))
         return {i: good.get(i) for i in range(len(value))}, errors
-    good = _bare(name).validate_python({k: v for k, v in value.items() if k not in bad})
-    return {k: good.get(k) for k in value if isinstance(k, str)}, errors
+    if kind is dict and isinstance(value, dict):
+        good = _bare(name).validate_python({k: v for k, v in value.items() if str(k) not in bad})
+        return {k: good.get(k) for k in value if isinstance(k, str)}, errors
+    return None, errors
 
 
 def _drafted(value: object) -> object:
@@ -111,12 +117,14 @@ def _walk(loc: tuple[str | int, ...]) -> _Place:
     path: list[str | int] = []
     for step in loc:
         members = _members(annotation)
+        if step == "[key]":
+            continue  # the key itself is wrong, and the step before it
         if len(members) > 1:
             annotation = next(m for m in members if step in get_args(m.model_fields["type"].annotation))
-        elif step != "[key]":
-            path.append(step)
-            holder = members[0] if _is_model(members[0]) else None
-            annotation = _below(members[0], step)
+            continue
+        path.append(step)
+        holder = members[0] if _is_model(members[0]) else None
+        annotation = _below(members[0], step)
     return _Place(tuple(path), holder, annotation)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,22 +53,40 @@ def parse_study(data: Mapping[str, Any], folder: str | Path = ".") -> Study:
 
 
 def _study(document: Document, file: str, folder: Path) -> Study:
-    found = [Problem(dotted(path), line, text) for path, line, text in document.problems]
     data = document.data
+    found = [Problem(dotted(path), line, text) for path, line, text in document.problems]
     if isinstance(data, Mapping) and data:
-        draft, wrong = read_fields(data)
+        told = {(problem.path, problem.line) for problem in found}
         found += [
-            Problem(dotted(path), _line(document.lines, path), text)
-            for path, text in [*wrong, *problems(draft)]
+            problem for problem in _problems(document, data) if (problem.path, problem.line) not in told
         ]
     elif not found:
         found = [Problem("", None, _no_study(data))]
     if found:
-        raise StudyError(sorted(found, key=lambda p: p.line or _LAST), file)
+        raise StudyError(sorted(found, key=lambda problem: problem.line or _LAST), file)
     study = Study.model_validate(data)
     return study.model_copy(
         update={"store": _absolute(study.store, folder), "workdir": _absolute(study.workdir, folder)}
     )
+
+
+def _problems(document: Document, data: Mapping[Any, object]) -> Iterator[Problem]:
+    draft, wrong = read_fields(data)
+    for path, text in [*wrong, *problems(draft)]:
+        path = _standing(data, path)
+        yield Problem(dotted(path), _line(document.lines, path), text)
+
+
+def _standing(data: object, path: Steps) -> Steps:
+    """`method.name` is `method` where that is a text: short for its name."""
+    for depth, step in enumerate(path):
+        if isinstance(data, str):
+            return path[:depth]
+        if isinstance(data, Mapping):
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+    return path
 
 
 _LAST = 10**9  # what is missing at the top has no line

@@ -40,9 +40,7 @@ def _program_problems(study: Study, workdir: Path) -> list[Problem]:
         if not file.is_file():
             return [_problem("command[0]", f"there is no file {shown(program)} in {workdir}")]
         if not os.access(file, os.X_OK):
-            return [
-                _problem("command[0]", f"{file} is not executable; chmod +x, or put its interpreter first")
-            ]
+            return [_problem("command[0]", f"{file} is not executable; chmod +x it, or name an interpreter")]
     elif shutil.which(program, path=study.env.get("PATH")) is None:
         return [_problem("command[0]", f"{shown(program)} is not found on PATH{_instead(program, workdir)}")]
     return []
@@ -63,7 +61,7 @@ def _script_problems(study: Study, workdir: Path) -> list[Problem]:
 
 
 def script_place(command: Sequence[str]) -> int | None:
-    """Where a command names the script of an interpreter; None when it names none, or is none that we know."""
+    """Where a command names its interpreter's script; None when there is none, or we do not know."""
     interpreter = re.sub(r"[\d.]+$", "", Path(command[0]).name)
     if interpreter not in _NO_SCRIPT:
         return None

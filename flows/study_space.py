@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from flows.study_parts import (
@@ -40,6 +41,17 @@ def domain(spec: ParameterSpec) -> Domain:
             return Categorical(tuple(spec.values))
         case OrdinalParameter():
             return Ordinal(tuple(spec.values))
+
+
+def sound(specs: Mapping[str, ParameterSpec | None]) -> dict[str, ParameterSpec]:
+    """Those that make a space, whatever is wrong with the others."""
+    good: dict[str, ParameterSpec] = {}
+    for name, spec in sorted(specs.items(), key=lambda item: bool(item[1] and item[1].when)):  # parents first
+        if spec is not None:
+            with suppress(SpaceError):
+                search_space({**good, name: spec})
+                good[name] = spec
+    return good
 
 
 def space_problems(draft: Mapping[str, Any]) -> Found:

@@ -70,31 +70,27 @@ def render_summary(summary: Summary) -> str:
     s, unit = summary, summary.unit
     options = ", ".join(f"{key}={value}" for key, value in s.options.items())
     count = "no end of" if s.configurations is None else f"{s.configurations:,}"
-    rows = [
-        ("study", s.name),
-        ("method", f"{s.method} ({options})" if options else s.method),
-        ("objective", s.objective),
-        ("rungs", f"{', '.join(map(str, s.rungs))} {unit}s"),
-        *[("brackets", _bracket_words(s)) for _ in s.brackets[:1]],
-        ("space", f"{s.parameters} hyper-parameters, {count} configurations"),
-        ("workers", str(s.workers)),
-        ("ends", ", or ".join(s.ends)),
-        *[("at most", f"{n:,} {unit}s, if every trial ran to {s.rungs[-1]}") for n in [s.full_length] if n],
-        ("store", s.store),
-        ("would try", ", ".join(f"{name}={_short(value)}" for name, value in s.example.items())),
-        ("would run", shlex.join(s.argv) if s.argv else "the command of the image"),
-        *[
-            ("with", " ".join(f"{key}={shlex.quote(text)}" for key, text in s.env.items()))
-            for _ in [0]
-            if s.env
-        ],
-        ("in", s.workdir),
-    ]
-    return "\n".join(f"{label:<10} {text}" for label, text in rows)
+    rows = {
+        "study": s.name,
+        "method": f"{s.method} ({options})" if options else s.method,
+        "objective": s.objective,
+        "rungs": f"{', '.join(map(str, s.rungs))} {unit}s",
+        "brackets": _bracket_words(s),
+        "space": f"{s.parameters} hyper-parameter{'s' * (s.parameters > 1)}, {count} configurations",
+        "workers": str(s.workers),
+        "ends": ", or ".join(s.ends),
+        "at most": f"{s.full_length:,} {unit}s, if every trial ran to {s.rungs[-1]}" if s.full_length else "",
+        "store": s.store,
+        "would try": ", ".join(f"{name}={_short(value)}" for name, value in s.example.items()),
+        "would run": shlex.join(s.argv) if s.argv else "the command of the image",
+        "with": " ".join(f"{key}={shlex.quote(text)}" for key, text in s.env.items()),
+        "in": s.workdir,
+    }
+    return "\n".join(f"{label:<10} {text}" for label, text in rows.items() if text)
 
 
 def _brackets(study: Study, count: object) -> tuple[tuple[int, float], ...]:
-    """By the option `brackets`, where 0 means all; a method of the user's own may mean something else by it."""
+    """By the option `brackets`, where 0 means all; none for a value that can be no such number."""
     levels = study.levels()
     if type(count) is not int or not 0 <= count <= len(levels):
         return ()
@@ -103,10 +99,12 @@ def _brackets(study: Study, count: object) -> tuple[tuple[int, float], ...]:
 
 
 def _bracket_words(summary: Summary) -> str:
+    if not summary.brackets:
+        return ""
     if len(summary.brackets) == 1:
         return f"1: every trial begins with the rung at {summary.brackets[0][0]}"
-    shares = ", ".join(f"{first} ({share:.0%} of the trials)" for first, share in summary.brackets)
-    return f"{len(summary.brackets)}, with the first rung at {shares}"
+    shares = ", ".join(f"{first} ({share:.0%})" for first, share in summary.brackets)
+    return f"{len(summary.brackets)}, with the first rung (for how many trials) at {shares}"
 
 
 def _short(value: object) -> str:

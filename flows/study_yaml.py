@@ -48,22 +48,23 @@ _HINTS = (
     ("could not find expected ':'", "each line is `key: value`, with a space after the colon"),
     ("block end", "check the indentation: keys of one section begin in the same column"),
     ("quoted scalar", "a quote is opened and not closed"),
+    ("<stream end>", "a bracket is opened and not closed"),
     ("single document", "one file holds one study; remove the line ---"),
 )
 
 
 def read_yaml(text: str) -> Document:
     """Never raises for what stands in `text`: all that is wrong is in `problems`."""
+    reader = _Reader({}, [], set())
     try:
         node = yaml.compose(text, Loader=_Loader)
+        data = None if node is None else reader.value(node, ())
     except yaml.MarkedYAMLError as error:
         return _broken(error)
     except yaml.YAMLError as error:
         return Document(problems=(((), None, f"is not valid YAML: {str(error).splitlines()[0]}"),))
     except RecursionError:
         return Document(problems=(((), None, "is nested too deep for a study"),))
-    reader = _Reader({}, [], set())
-    data = None if node is None else reader.value(node, ())
     return Document(data, reader.lines, tuple(reader.problems))
 
 
@@ -73,6 +74,9 @@ def _broken(error: yaml.MarkedYAMLError) -> Document:
     hint = next((hint for words, hint in _HINTS if words in said), "")
     line = mark.line + 1 if mark else None
     return Document(problems=(((), line, f"is not valid YAML: {said}" + (f"; {hint}" if hint else "")),))
+
+
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,8 @@ class _Reader:
         self.lines.setdefault(path, node.start_mark.line + 1)
         if id(node) in self.open:
             return self._odd(node, path, "an alias that contains itself")
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
+            return self._odd(node, path, f"the tag {node.tag!r}; a study file has no tags")
         self.open.add(id(node))
         try:
             match node:

@@ -1,6 +1,6 @@
 """What people are shown of a study: values only, filled by the loop, read by the displays and by Prefect.
 
-The objective is always the number that the user's code reported, never negated; `mode` says which way is better.
+The objective is the number that the user's code reported, never negated; `mode` says which way is better.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class LegStarted:
 
 @dataclass(frozen=True, slots=True)
 class LegEnded:
-    """It ended. A leg that the scheduler stopped has Outcome.OK and `stopped`; `detail`: evidence, last log lines."""
+    """It ended; `stopped`: by the scheduler, with Outcome.OK. `detail`: evidence, last log lines."""
 
     trial: int
     attempt: int

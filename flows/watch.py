@@ -36,18 +36,18 @@ class Watch:
             self._legs.append(LegStarted(event.trial, event.attempt, self._until[event.trial], at))
 
     def _ended(self, event: AttemptEnded, at: float) -> None:
-        detail = "\n".join(text for text in event.evidence.values() if text)
+        stopped = event.trial in self._stopped
         self._legs.append(
             LegEnded(
                 event.trial,
                 event.attempt,
                 self._until[event.trial],
-                event.outcome,
+                Outcome.OK if stopped else event.outcome,  # we ended it: no news about its code
                 event.seconds,
                 at,
-                detail,
-                event.trial in self._stopped,
-                self._values.get(event.trial),
+                detail="\n".join(text for text in event.evidence.values() if text),
+                stopped=stopped,
+                value=self._values.get(event.trial),
             )
         )
         if event.outcome.blame is not Blame.NOBODY:

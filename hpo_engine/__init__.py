@@ -9,9 +9,10 @@ from importlib import import_module
 
 _HOMES = {
     "engine": ("Engine", "Limits", "Method"),
-    "history": ("History", "Incumbent", "Observation"),
+    "history": ("History",),
     "methods": ("METHODS", "Setting", "make_method"),
     "objective": ("Constraint", "Metric", "Objective", "Score"),
+    "rung": ("Incumbent", "Observation"),
     "rungs": ("bracket_weights", "levels"),
     "space": ("Categorical", "Condition", "Float", "Int", "Ordinal", "Parameter", "SearchSpace"),
 }

@@ -81,7 +81,7 @@ class Engine:
     def _fill(self, place: Place, rng: np.random.Generator) -> Start | Fitted | Wait:
         count = len(self.history.trials)
         if self.limits.trials is not None and count >= self.limits.trials:
-            return self._wait(f"all {count} trials of the budget have been started")
+            return self._wait(f"the budget of {count} trials is used")
         if count < len(self.initial):
             return Start(count, self.initial[count], place.until, place.bracket, origin="initial")
         searcher = self.method.searcher

@@ -1,19 +1,19 @@
 """A study as the fold of its events.
 
 The one mutable object of the engine, and `apply` its only door: a fold over immutable values copied a
-10,000-trial study for each event, so the indices below are kept in place instead. Events and trials are values.
+10,000-trial study for each event, so the indices below are kept in place. Events and trials are values.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
 from hpo_engine.objective import DIVERGED, Objective, Score
-from hpo_engine.rung import Entry, Rung
+from hpo_engine.rung import Entry, Incumbent, Observation, Rung
 from hpo_engine.types import (
     AttemptEnded,
     AttemptStarted,
@@ -34,25 +34,7 @@ from hpo_engine.types import (
     Steered,
     Stop,
     Trial,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """A rung record: what the models learn from."""
-
-    trial: int
-    level: int
-    loss: float  # minimised; inf when diverged
-    constraints: tuple[float, ...] = ()  # each holds when <= 0
-
-
-@dataclass(frozen=True, slots=True)
-class Incumbent:
-    """The best feasible report of the study, at whatever resource."""
-
-    report: Report
-    score: Score
+)  # fmt: skip
 
 
 class History:
@@ -88,10 +70,11 @@ class History:
     # -- questions ------------------------------------------------------------------------------
 
     def knows(self, report: Report) -> bool:
-        """True for a report that changes nothing: told before, past its order, or of a fenced attempt."""
-        trial = self.trials[report.trial]
+        """True for a report that changes nothing: told before, past its order, or of no live attempt."""
+        trial = self.trials[report.trial] if 0 <= report.trial < len(self.trials) else None
         return (
-            report.resource <= trial.resource
+            trial is None
+            or report.resource <= trial.resource
             or report.resource > trial.until
             or report.attempt != trial.attempt
             or not trial.live
@@ -112,8 +95,7 @@ class History:
 
     def record_count(self, level: int) -> int:
         """Records with a finite loss at a level."""
-        entries = self.rungs[level].entries
-        return bisect_left(entries, Entry(DIVERGED, -1))
+        return bisect_left(self.rungs[level].entries, Entry(DIVERGED, -1))
 
     def record(self, level: int, trial: int) -> Entry | None:
         """The entry of a trial at a level; None if it has none there, or the level is no rung."""
@@ -129,6 +111,8 @@ class History:
     def _start(self, event: Start) -> None:
         if event.trial != len(self.trials):
             raise HistoryError(f"trial {event.trial} started when there are {len(self.trials)} trials")
+        if event.until not in self.levels[event.bracket :]:
+            raise HistoryError(f"{event}: there are the levels {self.levels}, less by one for each bracket")
         self.trials.append(Trial(event.trial, event.config, event.until, event.bracket, event.origin))
         self.counts[Status.RUNNING] += 1
         self.reports.append([])
@@ -136,8 +120,8 @@ class History:
 
     def _resume(self, event: Resume) -> None:
         trial = self._in(event.trial, Status.PAUSED)
-        if event.until <= trial.until:
-            raise HistoryError(f"trial {trial.id} is at {trial.until} and cannot be resumed until {event.until}")
+        if event.until <= trial.until or event.until not in self.levels or trial.diverged:
+            raise HistoryError(f"{event} cannot be: of levels {self.levels}, it is at {trial}")
         rung = self.rungs[trial.until]
         rung.leave(self._records[trial.until][trial.id])
         rung.kept += 1
@@ -171,7 +155,7 @@ class History:
         self.live[trial.id] = None
 
     def _attempt_ended(self, event: AttemptEnded) -> None:
-        trial = self.trials[event.trial]
+        trial = self._in(event.trial, *Status)
         if not trial.live or event.attempt != trial.attempt:
             raise HistoryError(f"attempt {event.attempt} of {trial} ended but was not live")
         blame = event.outcome.blame
@@ -183,13 +167,13 @@ class History:
             units=trial.units + event.units,
         )
         del self.live[trial.id]
-        told = sum(1 for _ in takewhile(lambda r: r.attempt == event.attempt, reversed(self.reports[trial.id])))
-        self.units += max(0, event.units - told)
+        told = takewhile(lambda report: report.attempt == event.attempt, reversed(self.reports[trial.id]))
+        self.units += max(0, event.units - sum(1 for _ in told))
         self.outcomes[event.outcome] += 1
 
     def _report(self, event: Report) -> None:
         if self.knows(event):
-            raise HistoryError(f"{event} is known, or not of the live attempt of {self.trials[event.trial]}")
+            raise HistoryError(f"{event} is known, or of no live attempt")
         trial = self.trials[event.trial]
         score = self.objective.score(event.metrics)
         done = event.resource == trial.until
@@ -200,6 +184,7 @@ class History:
             checkpoint=event.resource if event.checkpoint else trial.checkpoint,
             diverged=score.diverged,
             status=Status.COMPLETED if top else Status.PAUSED if done else Status.RUNNING,
+            held=trial.held and not (top or done),
         )
         self._set(trial)
         self.reports[trial.id].append(event)
@@ -212,7 +197,7 @@ class History:
         self._record(trial, score, event)
 
     def _record(self, trial: Trial, score: Score, report: Report) -> None:
-        """A record at a rung, or, of a trial that has diverged, the worst one at the rung it was heading for."""
+        """A record at a rung; of a trial that has diverged, the worst one at the rung it was heading for."""
         level = self._level_from(trial.resource, trial.bracket)
         if level != trial.resource and not score.diverged:
             return
@@ -229,11 +214,10 @@ class History:
         self.fitted, self.fitted_records = event, len(self._observations)
 
     def _held(self, event: Held) -> None:
-        trial = self._in(event.trial, Status.RUNNING)
-        self.trials[trial.id] = replace(trial, held=True)
+        self.trials[event.trial] = replace(self._in(event.trial, Status.RUNNING), held=True)
 
     def _released(self, event: Released) -> None:
-        self.trials[event.trial] = replace(self.trials[event.trial], held=False)
+        self.trials[event.trial] = replace(self._in(event.trial, *Status), held=False)
 
     def _steered(self, event: Steered) -> None:
         self.settings[event.setting] = event.value
@@ -259,17 +243,8 @@ class History:
 
 
 _FOLDS: dict[type, Callable[[History, Any], None]] = {
-    Opened: History._opened,
-    Start: History._start,
-    Resume: History._resume,
-    Stop: History._stop,
-    AttemptStarted: History._attempt_started,
-    Report: History._report,
-    AttemptEnded: History._attempt_ended,
-    Failed: History._failed,
-    Fitted: History._fitted,
-    Held: History._held,
-    Released: History._released,
-    Steered: History._steered,
-    Finished: History._finished,
-}
+    Opened: History._opened, Steered: History._steered, Finished: History._finished,
+    Start: History._start, Resume: History._resume, Stop: History._stop, Failed: History._failed,
+    AttemptStarted: History._attempt_started, Report: History._report, AttemptEnded: History._attempt_ended,
+    Fitted: History._fitted, Held: History._held, Released: History._released,
+}  # fmt: skip

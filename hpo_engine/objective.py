@@ -56,12 +56,14 @@ class Objective:
 
     def slacks(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
         """One value for each bound that is set; it holds when <= 0."""
-        return tuple(
-            slack
-            for bound in self.constraints
-            for slack in (bound.low - metrics.get(bound.metric, math.nan), metrics.get(bound.metric, math.nan) - bound.high)
-            if slack != -math.inf
-        )
+        found = []
+        for bound in self.constraints:
+            value = metrics.get(bound.metric, math.nan)
+            if bound.low != -math.inf:
+                found.append(bound.low - value)
+            if bound.high != math.inf:
+                found.append(value - bound.high)
+        return tuple(found)
 
     def score(self, metrics: Mapping[str, float]) -> Score:
         """Never holds nan: a metric that is nan or infinite makes the record diverged."""

@@ -1,11 +1,31 @@
-"""One rung: who reported at its level, best first, and who of them may still be promoted."""
+"""Records. One rung: who reported at its level, best first, and who of them may still be promoted."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from hpo_engine.objective import Score
+from hpo_engine.types import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A rung record: what the models learn from."""
+
+    trial: int
+    level: int
+    loss: float  # minimised; inf when diverged
+    constraints: tuple[float, ...] = ()  # each holds when <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Incumbent:
+    """The best feasible report of the study, at whatever resource."""
+
+    report: Report
+    score: Score
 
 
 class Entry(NamedTuple):

@@ -73,7 +73,7 @@ def simulate(
     workers: int,
     costs: Costs = Costs(),  # noqa: B008  frozen
     faults: Faults = Faults(),  # noqa: B008  frozen
-    budget: Budget = Budget(),  # noqa: B008  frozen
+    budget: Budget = Budget(),
     seed: int = 0,
     study: Mapping[str, object] | None = None,
 ) -> Simulation:
@@ -130,11 +130,10 @@ class _Controller:
 
     def _decide(self) -> None:
         """A slot is taken from its trial's order until the end of the attempt has been noticed."""
-        history = self.engine.history
-        while len(history.live) + len(self.due) < self.workers and self._in_time:
+        while len(self.engine.history.live) + len(self.due) < self.workers and self._in_time:
             decision = self.engine.ask()
             if isinstance(decision, Wait):
-                if not history.live and not self.due:
+                if not self.engine.history.live and not self.due:
                     self._finish(decision.reason)
                 break
             if isinstance(decision, Start | Resume):
@@ -142,20 +141,20 @@ class _Controller:
             self._tell(decision)
         due, self.due = self.due, []
         for trial in due:
-            self._tell(AttemptStarted(trial, history.trials[trial].attempt + 1))
+            self._tell(AttemptStarted(trial, self.engine.history.trials[trial].attempt + 1))
 
     @property
     def _in_time(self) -> bool:
         return self.second + self.decision <= self.budget.seconds
 
     def _tell(self, event: Event) -> None:
-        history = self.engine.history
-        best = history.incumbent
+        before = self.engine.history.incumbent
         for true in self.engine.tell(event):
             self.simulation.journal.append((self.second, true))
             self._apply(true)
-        if history.incumbent is not best and history.incumbent is not None:
-            self.simulation.incumbents.append((self.second, history.incumbent.score.loss))
+        best = self.engine.history.incumbent
+        if best is not None and best != before:
+            self.simulation.incumbents.append((self.second, best.score.loss))
 
     def _apply(self, event: Event) -> None:
         match event:

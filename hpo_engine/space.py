@@ -146,7 +146,8 @@ class SearchSpace:
     def _check(self) -> None:
         if len(self._named) != len(self.parameters):
             names = [p.name for p in self.parameters]
-            raise SpaceError(f"named more than once: {sorted({n for n in names if names.count(n) > 1})}")
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise SpaceError(f"hyper-parameters named more than once: {twice}")
         for p in self.parameters:
             if p.when is not None:
                 _check_condition(p, self._named)

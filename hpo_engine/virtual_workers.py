@@ -1,4 +1,4 @@
-"""Workers on a virtual clock: processes that train by recorded curves, with what that costs and what goes wrong.
+"""Workers on a virtual clock: processes that train by recorded curves, what that costs, what goes wrong.
 
 Whatever they tell comes out of `Workers.inbox`, as a real controller finds it in its store.
 """
@@ -35,7 +35,7 @@ class Costs:
     decision: float = 0.0  # the controller makes one decision after the other, and sees nothing meanwhile
     notice: float = 0.0  # until the controller sees a report, or an end
     stop: float = 0.0  # until a stop is where the trial reads it
-    checkpoint_every: int | None = None  # units; None: only at the end of an order; 0: never, trials start over
+    checkpoint_every: int | None = None  # units; None: at the end of an order; 0: never, trials start over
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class Workers:
             self._train(attempt)
 
     def _read_stop(self, attempt: _Attempt) -> None:
-        """The order is read between units: one that has just begun is not trained, another is finished first."""
+        """Orders are read between units: one that has just begun is not trained, another is finished."""
         attempt.stopping = True
         if attempt.alive and attempt.unit_began >= self._clock.now:
             self._leave(attempt, Outcome.OK)

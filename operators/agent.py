@@ -6,6 +6,7 @@ Everything goes to the store in this order: checkpoint files, manifest, report.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from operators.checkpoints import Checkpoints
 from operators.store import Store
 from operators.trial_dir import ContractError
 
-KEEP = 2  # checkpoints in the store: the newest, and the one to fall back on should it be damaged
+KEEP = 2  # checkpoints in the store besides the best: the newest, and one to fall back on should it be damaged
 
 # Faults of the training code itself: a second try would end the same way.
 _CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP", "SIGPIPE"}
@@ -44,6 +45,7 @@ class Attempt:
     folder: Path  # the trial's directory
     clock: Callable[[], float] = time.monotonic
     start: int = field(default=0, init=False)  # resource of the checkpoint that it resumes from
+    reached: int = field(default=0, init=False)  # resource of the last line that is committed
     order: Order = field(init=False)
     overran: bool = field(default=False, init=False)  # it wrote a line beyond `until`
     fault: str = field(default="", init=False)  # how it broke the contract; nothing is read after that
@@ -74,7 +76,7 @@ class Attempt:
         manifest, self.torn = self._checkpoints.restore(self.folder / trial_dir.CHECKPOINT)
         if manifest is None:
             return
-        self.start = manifest.report.resource
+        self.start = self.reached = manifest.report.resource
         if self.spec.reported < self.start:  # an agent died between the manifest and its report
             self._tell(replace(manifest.report, attempt=self.spec.attempt, seconds=0.0))
 
@@ -100,7 +102,7 @@ class Attempt:
                 self._commit(line)
                 count += 1
         except ContractError as error:
-            self.fault = str(error)
+            self.fault = f"{trial_dir.METRICS}, line {self._metrics.number}: {error}"
         if self.fulfilled:
             self._fulfilled_at = self.reached
         return count
@@ -109,6 +111,10 @@ class Attempt:
         if line.resource > self.order.until:
             self.overran = True
             return
+        self._save(line)
+        self.reached = line.resource
+
+    def _save(self, line: trial_dir.Line) -> None:
         saved, seconds = line.checkpoint is not None, round(self.seconds, 3)
         report = Report(self.spec.trial, self.spec.attempt, line.resource, line.metrics, saved, seconds)
         if line.checkpoint is None:
@@ -117,15 +123,15 @@ class Attempt:
         source = self.folder / line.checkpoint
         self._checkpoints.commit(report, self.folder, source)
         self._tell(report)
-        self._checkpoints.prune(KEEP)
+        self._checkpoints.prune(KEEP, self._loss)
         _remove(source)
+
+    def _loss(self, report: Report) -> float:
+        value = report.metrics[self.spec.metrics[0]]
+        return math.inf if math.isnan(value) else -value if self.spec.maximise else value
 
     def _tell(self, report: Report) -> None:
         self.store.put(report_key(self.spec.study, report), encode_report(report))
-
-    @property
-    def reached(self) -> int:
-        return self._metrics.last
 
     @property
     def seconds(self) -> float:
@@ -148,17 +154,17 @@ class Attempt:
             "log": log if outcome is not Outcome.OK else "",
         }
         evidence = {name: text for name, text in facts.items() if text}
-        units = self.reached - self.start
+        units = self._metrics.last - self.start
         return Verdict(
             self.spec.trial, self.spec.attempt, outcome, units, self.start, round(self.seconds, 3), evidence
         )
 
     def _judge(self, code: int | None, ended: Outcome | None) -> tuple[Outcome, str]:
         so_far = f"after {self.spec.resource} {self.reached}, ordered until {self.order.until}"
+        if self.fulfilled or self.reached == self._fulfilled_at:
+            return Outcome.OK, "it went on past its order and was ended" if self.overran else self.fault
         if self.fault:
             return Outcome.NO_METRIC, self.fault
-        if self.fulfilled or self.reached == self._fulfilled_at:
-            return Outcome.OK, "it went on past its order and was ended" if self.overran else ""
         if ended is Outcome.STALLED:
             return ended, f"no line in {trial_dir.METRICS} for {self.spec.stall_after:g} s {so_far}"
         if ended is not None:

@@ -25,7 +25,8 @@ class AttemptSpec:
     resource: str  # the name of the resource, e.g. "epoch": the key of a metrics line
     until: int  # the order at the start; `order.json` in the store overrides it
     command: tuple[str, ...]  # argv, templates already filled in
-    metrics: tuple[str, ...]  # names that every line must have
+    metrics: tuple[str, ...]  # names that every line must have; the first is the objective
+    maximise: bool = False  # the objective; the checkpoint of its best value is kept
     resumable: bool = True  # False: always from 0, and `checkpoint/` is never there
     reported: int = 0  # the last resource whose report the controller has: older ones are not told again
     stall_after: float | None = None  # seconds without a line

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class Checkpoints:
             "files": [asdict(file) for file in files],
             "report": encode_event(report),
         }
-        self.store.put(f"{self.prefix}checkpoints/{report.resource:08d}.json", dumps(document))
+        self.store.put(self._manifest_key(report.resource), dumps(document))
 
     def restore(self, target: Path) -> tuple[Manifest | None, list[str]]:
         """Make `target` the newest checkpoint whose every file is whole; also say which ones were not.
@@ -63,50 +64,71 @@ class Checkpoints:
         """
         torn: list[str] = []
         for key in reversed(self.store.list(f"{self.prefix}checkpoints/")):
-            shutil.rmtree(target, ignore_errors=True)
-            target.mkdir(parents=True)
             try:
-                manifest = _decode(self.store.get(key))
-                for file in manifest.files:
-                    self._download(file, target)
-                return manifest, torn
+                return self._restore(key, target), torn
             except _TornError as error:
                 torn.append(f"{key.rpartition('/')[2]}: {error}")
-        shutil.rmtree(target, ignore_errors=True)
         return None, torn
+
+    def restore_at(self, resource: int, target: Path) -> Manifest | None:
+        """Make `target` the checkpoint of a resource; None, and no `target`, if it is not there or not whole."""
+        try:
+            return self._restore(self._manifest_key(resource), target)
+        except _TornError:
+            return None
+
+    def _restore(self, key: str, target: Path) -> Manifest:
+        shutil.rmtree(target, ignore_errors=True)
+        manifest = _decode(self.store.get(key))
+        target.mkdir(parents=True)
+        try:
+            for file in manifest.files:
+                self._download(file, target)
+        except _TornError:
+            shutil.rmtree(target)
+            raise
+        return manifest
 
     def newest(self) -> Manifest | None:
         """The newest manifest that can be read; its files are not looked at."""
-        for key in reversed(self.store.list(f"{self.prefix}checkpoints/")):
-            try:
-                return _decode(self.store.get(key))
-            except _TornError:
-                continue
-        return None
+        keys = reversed(self.store.list(f"{self.prefix}checkpoints/"))
+        return next((manifest for key in keys if (manifest := self._read(key)) is not None), None)
 
-    def prune(self, keep: int) -> None:
-        """Forget all but the `keep` newest: manifests before blobs, so that none is torn by a crash here."""
+    def prune(self, keep: int, better: Callable[[Report], float]) -> None:
+        """Forget all but the `keep` newest and the one whose report is lowest in `better`.
+
+        Manifests go before blobs, so that none is torn by a crash here.
+        """
         keys = self.store.list(f"{self.prefix}checkpoints/")
         if len(keys) <= keep:
             return
-        for key in keys[:-keep]:
-            self.store.delete(key)
-        needed: set[str] = set()
-        for key in keys[-keep:]:
-            try:
-                needed.update(file.sha256 for file in _decode(self.store.get(key)).files)
-            except _TornError:
-                continue
+        manifests = {key: manifest for key in keys if (manifest := self._read(key)) is not None}
+        kept = {*keys[-keep:], min(manifests, key=lambda key: better(manifests[key].report), default="")}
+        for key in keys:
+            if key not in kept:
+                self.store.delete(key)
+        needed = {file.sha256 for key in kept & manifests.keys() for file in manifests[key].files}
         for key in self.store.list(f"{self.prefix}blobs/"):
             if key.rpartition("/")[2] not in needed:
                 self.store.delete(key)
+
+    def _read(self, key: str) -> Manifest | None:
+        try:
+            return _decode(self.store.get(key))
+        except _TornError:
+            return None
+
+    def _manifest_key(self, resource: int) -> str:
+        return f"{self.prefix}checkpoints/{resource:08d}.json"
 
     def _blob_key(self, sha256: str) -> str:
         return f"{self.prefix}blobs/{sha256}"
 
     def _upload(self, path: Path, name: str, there: set[str]) -> File:
-        before = path.stat()
-        sha256 = _hash(path)
+        try:
+            before, sha256 = path.stat(), _hash(path)
+        except OSError as error:
+            raise ContractError(f"{name} cannot be read: {error.strerror}") from None
         if sha256 not in there:
             self.store.upload(self._blob_key(sha256), path)
             there.add(sha256)
@@ -149,9 +171,13 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # unlike Path.resolve it takes links that go in a circle
+
+
 def _inside(root: Path, source: Path) -> list[tuple[str, Path]]:
     """(name, path) of each file of a checkpoint, sorted. A link may point only to a file within it."""
-    top, base = root.resolve(), source.resolve()
+    top, base = _real(root), _real(source)
     if not base.is_relative_to(top) or base == top:
         raise ContractError(f"checkpoint {str(source)!r} is not below the trial's directory")
     if base.is_file():
@@ -163,7 +189,7 @@ def _inside(root: Path, source: Path) -> list[tuple[str, Path]]:
         linked = [name for name in folders if Path(folder, name).is_symlink()]
         for path in (Path(folder, name) for name in names + linked):
             name = path.relative_to(base).as_posix()
-            if not path.resolve().is_relative_to(base) or not path.is_file():
+            if not _real(path).is_relative_to(base) or not path.is_file():
                 raise ContractError(f"{name!r} in checkpoint {source.name!r} is no file of that directory")
             found.append((name, path))
     if not found:

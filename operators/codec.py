@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, get_args
 
-from hpo_engine.types import AbohbError, AttemptEnded, Event, Fitted, Outcome, Report
+from hpo_engine.types import AbohbError, Event, Outcome
 
 SCHEMA = 1
 
@@ -30,17 +30,24 @@ def encode_event(event: Event) -> dict[str, Any]:
 
 def decode_event(document: Mapping[str, Any]) -> Event:
     """CodecError: the event is of no known kind, or its fields are not that kind's."""
-    kind = _KINDS.get(str(document.get("event")))
+    if not isinstance(document, Mapping):
+        raise CodecError(f"{document!r} is no event, it is no object")
+    word = document.get("event")
+    kind = _KINDS.get(word) if isinstance(word, str) else None
     if kind is None:
-        raise CodecError(f"{document.get('event')!r} is no event that this version knows; there is {', '.join(_KINDS)}")
-    values = {name: value for name, value in document.items() if name != "event"}
+        raise CodecError(f"{word!r} is no event that this version knows; there is {', '.join(_KINDS)}")
+    readers = _READERS[kind]
+    values, at = {}, ""
     try:
-        for name, decode in _DECODERS.get(kind, {}).items():
-            if name in values:
-                values[name] = decode(values[name])
+        for at, value in document.items():
+            if at != "event":
+                values[at] = readers[at](value)
+        at = ""
         event: Event = kind(**values)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CodecError(f"{kind.__name__} cannot be read: {error}") from error
+    except KeyError:
+        raise CodecError(f"{word} has no field {at!r}; it has {', '.join(readers)}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CodecError(f"{word}{at and '.'}{at} cannot be read: {error}") from error
     return event
 
 
@@ -58,15 +65,53 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _floats(values: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items()}
+# -- how a field is read, by its type: a wrong one is refused here, not met in the middle of a fold ------
 
 
-def _vectors(values: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-    return {name: tuple(map(float, vector)) for name, vector in values.items()}
+def _exactly(*types: type) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if type(value) not in types:  # not isinstance: True is no number
+            raise TypeError(f"{value!r} is no {' or '.join(kind.__name__ for kind in types)}")
+        return value
+
+    return read
 
 
-_KINDS: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in get_args(Event)}
+def _float(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
+def _mapping(read: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
+    def each(values: Any) -> dict[str, Any]:
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{values!r} is no object")
+        return {name: read(value) for name, value in values.items()}
+
+    return each
+
+
+def _vector(values: Any) -> tuple[float, ...]:
+    return tuple(map(_float, _exactly(list)(values)))
+
+
+_BY_TYPE: dict[Any, Callable[[Any], Any]] = {
+    "int": _exactly(int),
+    "str": _exactly(str),
+    "bool": _exactly(bool),
+    "float": _float,
+    "Outcome": Outcome,
+    "Config": _mapping(_exactly(float, int, str, bool)),
+    "Mapping[str, str]": _mapping(_exactly(str)),
+    "Mapping[str, float]": _mapping(_float),
+    "Mapping[str, object]": _mapping(lambda value: value),
+    "Mapping[str, tuple[float, ...]]": _mapping(_vector),
+}
+_KINDS: dict[str, Callable[..., Event]] = {kind.__name__: kind for kind in get_args(Event)}
+_READERS: dict[Any, dict[str, Callable[[Any], Any]]] = {
+    kind: {f.name: _BY_TYPE[f.type] for f in fields(kind)} for kind in get_args(Event)
+}
 _FIELDS: dict[Any, dict[str, Any]] = {
     kind: {
         f.name: f.default_factory() if f.default_factory is not MISSING else f.default
@@ -74,8 +119,3 @@ _FIELDS: dict[Any, dict[str, Any]] = {
     }
     for kind in get_args(Event)
 }  # fmt: skip
-_DECODERS: dict[Any, dict[str, Callable[[Any], Any]]] = {
-    Report: {"metrics": _floats, "seconds": float},
-    AttemptEnded: {"outcome": Outcome, "seconds": float},
-    Fitted: {"parameters": _vectors},
-}

@@ -38,7 +38,7 @@ class Batch:
 
 
 class Journal:
-    """Read all with `read`, once; then `claim` to become the writer, then `append`.
+    """Read all with `read`; then `claim` to become the writer, then `append`.
 
     >>> journal = Journal(store, "digits")
     >>> for batch in journal.read(): ...
@@ -58,8 +58,11 @@ class Journal:
         self._last: float | None = None  # time of the last batch of this epoch
 
     def read(self) -> Iterator[Batch]:
-        """All batches in order. JournalError for one that this version cannot read."""
-        while (segment := self._store.get(self._segment_key(self._segments + 1))) is not None:
+        """All batches in order; called again, those that came since. JournalError: one cannot be read."""
+        while not self._tail:  # a segment that was made since the first call repeats what the tail holds
+            segment = self._store.get(self._segment_key(self._segments + 1))
+            if segment is None:
+                break
             for line in segment.splitlines():
                 yield self._take(line)
             self._segments += 1
@@ -68,33 +71,37 @@ class Journal:
             yield self._take(data)
 
     def claim(self, now: float, events: Sequence[Event] = ()) -> None:
-        """Become the writer: append a batch with a higher epoch."""
-        self.epoch += 1
-        self._last = None
-        self._write(events, now)
+        """Become the writer: append a batch with a higher epoch. After Fenced: `read` on, and claim again."""
+        self._write(events, now, self.epoch + 1)
 
     def append(self, events: Sequence[Event], now: float) -> None:
-        """One batch: all of the events, or none. Durable on return."""
-        self._write(events, now)
-        if len(self._tail) >= SEGMENT:
+        """One batch: all of the events, or none. Durable on return.
+
+        OSError: the store is away, and whether the batch is there is unknown. Append the same events again.
+        """
+        if len(self._tail) >= SEGMENT:  # before the batch: an error after it would have the events told twice
             self._store.put_once(self._segment_key(self._segments + 1), b"\n".join(self._tail[:SEGMENT]))
             self._segments += 1
             del self._tail[:SEGMENT]
+        self._write(events, now, self.epoch)
 
-    def _write(self, events: Sequence[Event], now: float) -> None:
-        data = dumps(
-            {
-                "schema": SCHEMA,
-                "epoch": self.epoch,
-                "writer": self._writer,
-                "time": now,
-                "events": [encode_event(event) for event in events],
-            }
-        )
-        key = self._key(self.number + 1)
-        # A reply may be lost after the write went through: what stands there may be this very batch.
-        if not self._store.put_once(key, data) and self._store.get(key) != data:
-            raise Fenced(f"study {self._study!r} was opened by another controller; this one has stopped")
+    def _write(self, events: Sequence[Event], now: float, epoch: int) -> None:
+        document = {
+            "schema": SCHEMA,
+            "epoch": epoch,
+            "writer": self._writer,
+            "time": now,
+            "events": [encode_event(event) for event in events],
+        }
+        key, data = self._key(self.number + 1), dumps(document)
+        if not self._store.put_once(key, data):
+            # A reply may be lost after the write went through: what stands there may be this very batch,
+            # from now or from an earlier try.
+            data = self._store.get(key) or b"{}"
+            if {**json.loads(data), "time": now} != document:
+                raise Fenced(f"study {self._study!r} was opened by another controller; this one has stopped")
+        if epoch != self.epoch:
+            self.epoch, self._last = epoch, None
         self.number += 1
         self._tail.append(data)
         self._count(now)
@@ -109,7 +116,9 @@ class Journal:
                     f"this one reads {SCHEMA}): upgrade abohb"
                 )
             events = tuple(map(decode_event, document["events"]))
-            batch = Batch(self.number, document["epoch"], document["time"], events)
+            batch = Batch(self.number, int(document["epoch"]), float(document["time"]), events)
+            if batch.epoch < self.epoch:
+                raise ValueError(f"epoch {batch.epoch} after epoch {self.epoch}")
         except (ValueError, KeyError, TypeError, CodecError) as error:
             raise JournalError(f"{self._key(self.number)} cannot be read: {error}") from error
         if batch.epoch != self.epoch:

@@ -1,4 +1,4 @@
-"""Who controls a study now. The journal fences; this only tells a newcomer before it disturbs a live owner."""
+"""Who controls a study now: the journal fences, this tells a newcomer before it disturbs a live owner."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def host_id() -> str:
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
     with suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return "/".join(parts)
 
 
@@ -56,7 +56,8 @@ def check_free(store: Store, study: str, sleep: Callable[[float], None]) -> None
         alive = _alive(int(owner["pid"]), str(owner["started"]))
     else:
         sleep(PATIENCE)
-        alive = (_read(store, study) or owner)["beat"] != owner["beat"]
+        later = _read(store, study) or owner
+        alive = later != owner and not later.get("released")
     if alive:
         raise Owned(
             f"study {study!r} is being tuned by {where}. Wait for it, end it, or give --take-over: "
@@ -127,5 +128,6 @@ class Heartbeat:
         """Give the study free, unless it was taken."""
         self._stopped.set()
         self._thread.join()
-        if not self.lost.is_set() and (_read(self._store, self._study) or {}).get("epoch") == self._epoch:
-            self._beat(released=True)
+        with suppress(OSError):  # the store is away: the end of this process, or its silence, will say it
+            if not self.lost.is_set() and (_read(self._store, self._study) or {}).get("epoch") == self._epoch:
+                self._beat(released=True)

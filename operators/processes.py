@@ -25,7 +25,7 @@ def training_environment(
 ) -> dict[str, str]:
     """The environment of the training code: `base` without the controller's secrets, then the study's `own`.
 
-    `python` is the interpreter that runs us, unless the user has activated another environment.
+    `python` in it is the interpreter that runs us, unless the user has activated another environment.
     """
     kept = {name: value for name, value in base.items() if not _secret(name)}
     active = kept.get("VIRTUAL_ENV") or kept.get("CONDA_PREFIX")
@@ -33,7 +33,16 @@ def training_environment(
         kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     if threads is not None:
         kept = {**dict.fromkeys(THREADS, str(threads)), **kept}
-    return {"PYTHONUNBUFFERED": "1", **kept, **own, TRIAL_DIR: str(trial_dir)}
+    return {"PYTHONUNBUFFERED": "1", **kept, **_filled(own, trial_dir), TRIAL_DIR: str(trial_dir)}
+
+
+def _filled(env: Mapping[str, str], trial_dir: Path) -> dict[str, str]:
+    return {name: fill(value, trial_dir) for name, value in env.items()}
+
+
+def fill(text: str, trial_dir: Path) -> str:
+    """`$(ABOHB_TRIAL_DIR)` in an argument or variable means the trial's directory, as Kubernetes has it."""
+    return text.replace(f"$({TRIAL_DIR})", str(trial_dir))
 
 
 def _secret(name: str) -> bool:
@@ -131,20 +140,23 @@ def _die_with_parent() -> Callable[[], None] | None:
 _PR_SET_PDEATHSIG = 1
 
 
-def kill_leftovers(trial_dir: Path) -> int:
+def kill_leftovers(trial_dir: Path) -> None:
     """SIGKILL every process that was started for this trial directory, found by its environment (Linux).
 
-    Catches those that have left the process group, or whose agent was killed. Returns how many there were.
+    Catches those that left the process group, or whose agent was killed; waits for their end, up to 1 s.
     """
-    mark = f"{TRIAL_DIR}={trial_dir}".encode()
-    found = 0
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            ours = mark in entry.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if ours and int(entry.parent.name) != os.getpid():
+    deadline = time.monotonic() + 1.0
+    while (left := _started_for(trial_dir)) and time.monotonic() < deadline:
+        for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(int(entry.parent.name), signal.SIGKILL)
-                found += 1
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _started_for(trial_dir: Path) -> list[int]:
+    mark, found = f"{TRIAL_DIR}={trial_dir}".encode(), []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or not ours
+            if mark in entry.read_bytes().split(b"\0") and int(entry.parent.name) != os.getpid():
+                found.append(int(entry.parent.name))
     return found

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +19,10 @@ class StoreError(AbohbError):
 
 
 class Store(Protocol):
-    """Keys are '/'-separated, e.g. `digits/journal/00000012.json`. Every write is durable on return."""
+    """Keys are '/'-separated, e.g. `digits/journal/00000012.json`. Every write is durable on return.
+
+    OSError: the store is away. Whether a write went through is then unknown; try again.
+    """
 
     def get(self, key: str) -> bytes | None:
         """The bytes under `key`; None if there are none."""
@@ -49,8 +53,8 @@ class DirectoryStore:
     root: Path
 
     def _path(self, key: str) -> Path:
-        if not key or key.startswith("/") or ".." in key.split("/"):
-            raise StoreError(f"{key!r} is no key: keys are relative paths without '..'")
+        if not {"", ".", ".."}.isdisjoint(key.split("/")):
+            raise StoreError(f"{key!r} is no key: names with '/' between them, none of them '.' or '..'")
         return self.root / key
 
     def get(self, key: str) -> bytes | None:
@@ -60,20 +64,19 @@ class DirectoryStore:
             return None
 
     def put(self, key: str, data: bytes) -> None:
-        temporary = self._write(key, data)
-        os.replace(temporary, self._path(key))
+        with self._written(key, data) as temporary:
+            os.replace(temporary, self._path(key))
         _sync(self._path(key).parent)
 
     def put_once(self, key: str, data: bytes) -> bool:
-        temporary = self._write(key, data)
-        try:
-            os.link(temporary, self._path(key))  # unlike rename, link refuses a name that is taken
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        _sync(self._path(key).parent)
-        return True
+        first = True
+        with self._written(key, data) as temporary:
+            try:
+                os.link(temporary, self._path(key))  # unlike rename, link refuses a name that is taken
+            except FileExistsError:
+                first = False
+        _sync(self._path(key).parent)  # not first: what is there may be ours, and its sync have failed
+        return first
 
     def list(self, prefix: str) -> list[str]:
         top = self._path(prefix.rstrip("/")) if prefix.rstrip("/") else self.root
@@ -85,39 +88,52 @@ class DirectoryStore:
         )
 
     def delete(self, key: str) -> None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             self._path(key).unlink()
 
     def upload(self, key: str, source: Path) -> None:
-        temporary = self._temporary(key)
-        shutil.copyfile(source, temporary)
-        _sync(temporary)
-        os.replace(temporary, self._path(key))
+        with self._temporary(key) as temporary:
+            shutil.copyfile(source, temporary)
+            _sync(temporary)
+            os.replace(temporary, self._path(key))
         _sync(self._path(key).parent)
 
     def download(self, key: str, target: Path) -> None:
         try:
             shutil.copyfile(self._path(key), target)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(key) from None
 
-    def _write(self, key: str, data: bytes) -> Path:
-        temporary = self._temporary(key)
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return temporary
+    @contextlib.contextmanager
+    def _written(self, key: str, data: bytes) -> Iterator[Path]:
+        with self._temporary(key) as temporary:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
 
-    def _temporary(self, key: str) -> Path:
+    @contextlib.contextmanager
+    def _temporary(self, key: str) -> Iterator[Path]:
+        """A free name in the key's directory; nothing is left of it, whatever goes wrong."""
         folder = self._path(key).parent
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            _sync(folder.parent)
-        return folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        _make(folder)
+        temporary = folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 _TEMPORARY = ".tmp-"  # never listed: what a crash leaves behind is not seen
+
+
+def _make(folder: Path) -> None:
+    """The directory and those above it, each durable: a synced file in a lost directory is lost."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _sync(path: Path) -> None:

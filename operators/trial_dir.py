@@ -82,7 +82,7 @@ class Metrics:
     spec: AttemptSpec
     tail: Tail
     last: int  # the resource that the lines have reached
-    _number: int = 0
+    number: int = 0  # how many were read, a bad one included
     _checkpoints: set[str] = field(default_factory=set)
     _waiting: list[bytes] = field(default_factory=list)
 
@@ -91,13 +91,10 @@ class Metrics:
         self._waiting = self._waiting or self.tail.lines()
         if not self._waiting:
             return None
-        self._number += 1
-        try:
-            line = parse(self._waiting.pop(0), self.spec, self.last + 1)
-            if line.checkpoint in self._checkpoints:
-                raise ContractError(f"checkpoint {line.checkpoint!r} again: give each a new name")
-        except ContractError as error:
-            raise ContractError(f"{METRICS}, line {self._number}: {error}") from None
+        self.number += 1
+        line = parse(self._waiting.pop(0), self.spec, self.last + 1)
+        if line.checkpoint in self._checkpoints:
+            raise ContractError(f"checkpoint {line.checkpoint!r} again: give each a new name")
         self.last = line.resource
         if line.checkpoint is not None:
             self._checkpoints.add(line.checkpoint)

@@ -19,7 +19,7 @@ from hpo_engine.types import AttemptEnded, Outcome
 from operators.agent import Attempt
 from operators.attempt import AttemptSpec, Verdict, decode_spec, encode_verdict, log_key
 from operators.logs import KeptLog, last_lines
-from operators.processes import Group, kill_leftovers, training_environment
+from operators.processes import Group, fill, kill_leftovers, training_environment
 from operators.store import DirectoryStore, Store
 
 SPEC, OPTIONS, VERDICT, LOCK, AGENT_LOG = "spec.json", "options.json", "verdict.json", "lock", "agent.log"
@@ -98,7 +98,8 @@ class Worker:
             return self.attempt.verdict(None, None, message="there was nothing left to do")
         trial, (out, err) = self.attempt.folder, (log.path for log in self._logs)
         env = training_environment(os.environ, self.spec.env, trial, self.options.threads)
-        group = Group(self.spec.command, env, self.spec.workdir, out, err)
+        command = tuple(fill(argument, trial) for argument in self.spec.command)
+        group = Group(command, env, self.spec.workdir, out, err)
         try:
             group.start()
         except OSError as error:

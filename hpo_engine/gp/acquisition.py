@@ -18,6 +18,7 @@ from scipy.special import erfcx, log_ndtr, ndtr
 
 from hpo_engine.domains import Array
 from hpo_engine.gp.regression import Posterior
+from hpo_engine.space import Mask
 
 LOG_2PI = np.log(2 * np.pi)
 
@@ -64,11 +65,11 @@ class Acquisition:
         return logsumexp(value, axis=1) - np.log(value.shape[1])
 
 
-def incumbents(means: Array, feasible: Array) -> Array:  # (m, s), (m, s) bool -> (s,)
+def incumbents(means: Array, feasible: Mask) -> Array:  # (m, s), (m, s) bool -> (s,)
     """The least mean of a feasible point under each fantasy.
 
     A mean, as the best of noisy values is too good to be true (Vazquez et al. 2008, "Global optimization
-    based on noisy evaluations"). Where nothing is feasible yet, the worst: all that is feasible improves on it.
+    based on noisy evaluations"). Where nothing is feasible yet, the worst: all that is feasible is better.
     """
     least = np.where(feasible, means, np.inf).min(0)
     return np.where(np.isfinite(least), least, means.max(0))

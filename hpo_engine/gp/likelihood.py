@@ -65,7 +65,7 @@ def weak_prior(g: int) -> Prior:
     Lengthscales grow with the square root of the dimension, as distances in the cube do
     (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high dimensions").
     """
-    ell = 0.5 * np.log(g) - 0.5
+    ell = 0.5 * np.log(g) + 0.2
     return Prior(
         centre=np.array([*[ell] * g, 0.0, np.log(1e-3), 0.0]),
         spread=np.array([*[1.2] * g, 1.0, 2.0, 1.0]),

@@ -26,11 +26,12 @@ def fit(x: Array, y: Array, groups: Array, prior: Prior, starts: Sequence[Array]
     slope = value_and_grad(neg_log_posterior)
     box = list(zip(prior.low, prior.high, strict=True))
     best, least = None, np.inf
-    options = {"maxiter": steps, "ftol": 1e-6}
     for start in starts:
         inside = np.clip(start, prior.low, prior.high)
-        known = (parts, y, prior)
-        found = minimize(slope, inside, known, method="L-BFGS-B", jac=True, bounds=box, options=options)
+        found = minimize(
+            slope, inside, (parts, y, prior), method="L-BFGS-B", jac=True, bounds=box,
+            options={"maxiter": steps, "ftol": 1e-6},
+        )  # fmt: skip
         if np.isfinite(found.fun) and found.fun < least:
             best, least = found.x, found.fun
     if best is None:

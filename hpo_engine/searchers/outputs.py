@@ -1,8 +1,8 @@
 """What the models learn from: a history as rows of numbers, one table for each output.
 
     output         rows                                 target
-    loss           rung records with a finite loss      `compressed`, then standardised
-    constraint k   the same                             asinh of it in units of its median size, so 0 stays 0
+    loss           rung records with a finite loss      normal scores: its rank as a quantile
+    constraint k   the same                             asinh of it in units of its median size
     failure        trials, once one diverged or failed  1 if it did, -1 if it reported and did not
 """
 
@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from math import isfinite, log
 
 import numpy as np
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from hpo_engine.domains import Array
-from hpo_engine.history import History, Observation
+from hpo_engine.history import History
+from hpo_engine.rung import Observation
 from hpo_engine.space import Mask, SearchSpace
 from hpo_engine.types import Config, Status, Trial
 
-WORST = 100.0  # in units of the better half's spread: beyond it, all losses are equally bad
-LARGEST = 1e300  # so that differences of losses stay finite
+WORST = 100.0  # in median sizes: a constraint that is broken by more is as badly broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,12 @@ def gather(history: History, axes: Axes, level: int, *, rows: int, pending: int)
     trials = history.trials
     kept = chosen(history.observations(), history.levels, rows)
     x = axes.points([trials[o.trial].config for o in kept], [o.level for o in kept])
-    under_way = history.pending()[-pending:]
+    under_way = history.pending()
+    under_way = under_way[max(0, len(under_way) - pending) :]
     waiting = axes.points([trials[id].config for id, _ in under_way], [to for _, to in under_way])
-    found = [_output("loss", x, compressed(np.array([o.loss for o in kept])), waiting)]
+    found = [_output("loss", x, normal_scores(np.array([o.loss for o in kept], float)), waiting)]
     for k in range(len(kept[-1].constraints)):
-        slacks = np.array([o.constraints[k] for o in kept])
+        slacks = np.array([o.constraints[k] for o in kept], float)
         found.append(_output(f"constraint {k}", x, signed(slacks), waiting, 0.0))
     # A trial fails or it does not, at whatever resource: all its labels lie where the search will ask.
     here = axes.points([trials[id].config for id, _ in under_way], [level] * len(under_way))
@@ -99,7 +102,7 @@ def is_bad(trial: Trial) -> bool:
 
 
 def chosen(observations: Sequence[Observation], levels: Sequence[int], most: int) -> list[Observation]:
-    """At most `most` finite records, in order: an equal share of each level, what one leaves to those below it.
+    """At most `most` finite records, in order: an equal share of each level, what one leaves to those below.
 
     Of a level that has too many, half its share are its best records, half its most recent others.
     """
@@ -119,20 +122,17 @@ def chosen(observations: Sequence[Observation], levels: Sequence[int], most: int
 
 def signed(slacks: Array) -> Array:
     """Constraint values with short tails on both sides, and 0 where it was: in units of their median size."""
-    y = np.clip(slacks, -LARGEST, LARGEST)
-    scaled: Array = np.clip(y / (np.median(np.abs(y)) or 1.0), -WORST, WORST)
+    size = np.median(np.abs(slacks)) or 1.0
+    scaled: Array = np.clip(slacks, -WORST * size, WORST * size) / size
     return np.arcsinh(scaled)
 
 
-def compressed(losses: Array) -> Array:
-    """Losses with a short right tail: in units of the better half's spread, logarithmic above the median.
+def normal_scores(losses: Array) -> Array:
+    """Each loss as the normal quantile of its rank; ties share theirs.
 
-    Which of two bad configurations is worse matters little, but a few that are off by magnitudes would
-    otherwise set the scale, and all good ones would look the same. Order is kept (up to `WORST` units), and
-    so are distances among the better half.
+    As for the halving rule, only the order counts: outliers, units and monotone transformations do not, and
+    good losses, which lie close together, are told apart (Salinas et al. 2020, "A quantile-based approach
+    for hyperparameter transfer learning", section 4).
     """
-    y = np.clip(losses, -LARGEST, LARGEST)
-    middle, good = np.quantile(y, [0.5, 0.1])
-    spread = middle - good or np.max(np.abs(y - middle)) or 1.0
-    t: Array = np.clip((y - middle) / spread, -WORST, WORST)
-    return np.where(t > 0, np.log1p(np.maximum(t, 0.0)), t)
+    quantiles: Array = ndtri((rankdata(losses) - 0.5) / len(losses))
+    return quantiles

@@ -19,7 +19,7 @@ def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
 
 @pytest.fixture(scope="session")
 def prefect_server(prefect_database: dict[str, str]) -> Iterator[str]:
-    """The URL of its API. For code in this process use `prefect_settings`; a child process takes PREFECT_API_URL."""
+    """Its API's URL. Code in this process needs `prefect_settings`; a child process takes PREFECT_API_URL."""
     (url,) = prefect_database.values()
     with temporary_settings(updates={"server.database.connection_url": url}, restore_defaults={"api.url"}):
         server = Server(within=120)

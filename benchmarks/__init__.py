@@ -1,0 +1,1 @@
+"""Each is `python -m benchmarks.NAME [--json]`: a table, or one JSON object of figures."""

@@ -1,0 +1,157 @@
+"""The command `abohb`.
+
+Exit codes: 0 the study has ended, or the check found nothing; 1 the study failed; 2 the study file or the
+arguments are wrong; 3 another controller is at work on the study, or took it over; 4 interrupted or cancelled:
+the same command goes on; 5 the store or the journal cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from hpo_engine.types import AbohbError
+
+OK, FAILED, WRONG, OWNED, INTERRUPTED, UNUSABLE = range(6)
+CODES = "exit codes: 0 ended, 1 the study failed, 2 wrong study file or arguments, 3 another controller has the study,\n4 interrupted (the same command goes on), 5 the store cannot be used"  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Errors that are the user's are one message on stderr."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except AbohbError as error:
+        print(f"abohb: {error}", file=sys.stderr)
+        return _code(error)
+    except KeyboardInterrupt:
+        again = f" The same command goes on where it was: {_again(arguments)}" if hasattr(arguments, "study") else ""
+        print(f"abohb: interrupted.{again}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has gone; the interpreter must not flush into it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNUSABLE
+    except OSError as error:
+        print(f"abohb: {error}", file=sys.stderr)
+        return UNUSABLE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="abohb",
+        description="Tune hyper-parameters by asynchronous BOHB.",
+        epilog=CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    tune = commands.add_parser("tune", help="tune a study; the same command again goes on, or shows the result")
+    tune.add_argument("study", type=Path, help="the study file (docs/study-file.md)")
+    tune.add_argument("--take-over", action="store_true", help="also when another controller is at work on it")
+    tune.add_argument("--json", action="store_true", help="print nothing but the result, as one JSON object")
+    tune.set_defaults(run=_tune)
+    check = commands.add_parser("check", help="validate a study file and show what would run")
+    check.add_argument("study", type=Path, help="the study file")
+    check.add_argument("--json", action="store_true", help="as one JSON object")
+    check.set_defaults(run=_check)
+    simulate = commands.add_parser("simulate", help="replay recorded learning curves through a method")
+    _add_simulate(simulate)
+    simulate.set_defaults(run=_simulate)
+    helper = commands.add_parser("helper", help="print the one-file Python helper for training code")
+    helper.set_defaults(run=_helper)
+    return parser
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from flows.display import display_for
+    from flows.report import result_json, result_text
+    from flows.run import final_view, local_store
+    from flows.session import ended, replay
+    from flows.study_file import StudyError, load_study
+    from flows.study_local import local_problems
+
+    study = load_study(arguments.study)
+    if problems := local_problems(study):
+        raise StudyError(problems, str(arguments.study))
+    say = _say(sys.stderr if arguments.json else sys.stdout)
+    store = local_store(study)
+    code = OK
+    if not ended(study, replay(study, store)):
+        from flows.tune import tune_in_prefect
+
+        with closing(display_for(quiet=arguments.json)) as display:
+            view, ending = tune_in_prefect(study, [display], take_over=arguments.take_over, say=say)
+        code = INTERRUPTED if not ending.final else FAILED if ending.failed else OK
+    else:
+        view = final_view(study, store)
+    view = dataclasses.replace(view, again=_again(arguments))
+    print(result_json(view) if arguments.json else "\n" + result_text(view), end="\n" if arguments.json else "")
+    return code
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    import json
+
+    from flows.study_file import StudyError, load_study
+    from flows.study_local import local_problems
+    from flows.study_summary import check_summary, render_summary
+
+    study = load_study(arguments.study)
+    if problems := local_problems(study):
+        raise StudyError(problems, str(arguments.study))
+    summary = check_summary(study)
+    print(json.dumps(dataclasses.asdict(summary), default=str) if arguments.json else render_summary(summary))
+    return OK
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    from flows.simulate import add_arguments
+
+    add_arguments(parser)
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from flows.simulate import run
+
+    return run(arguments)
+
+
+def _helper(arguments: argparse.Namespace) -> int:
+    found = importlib.util.find_spec("abohb_trial")
+    if found is None or found.origin is None:
+        raise OSError("the module abohb_trial is not installed beside this command")
+    print(Path(found.origin).read_text(), end="")
+    return OK
+
+
+def _say(stream):  # type: ignore[no-untyped-def]
+    return lambda line: print(line, file=stream, flush=True)
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    return f"abohb tune {shlex.quote(str(arguments.study))}"
+
+
+def _code(error: AbohbError) -> int:
+    from flows.study_file import StudyError
+    from operators.journal import Fenced, JournalError
+    from operators.lease import Owned
+
+    match error:
+        case Owned() | Fenced():
+            return OWNED
+        case JournalError():
+            return UNUSABLE
+        case StudyError():
+            return WRONG
+    return WRONG
+
+
+if __name__ == "__main__":
+    sys.exit(main())

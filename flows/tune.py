@@ -1,0 +1,76 @@
+"""The Prefect flow `tune`: the study's loop in the foreground, Prefect looking on from behind.
+
+The store holds the truth. Prefect is told what happens by one background thread, and is asked whether somebody
+has cancelled the run; when it is slow or gone, tuning does not notice.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prefect import Flow, flow
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Completed, Failed, State
+
+from flows.loop import Ending
+from flows.prefect_server import outlive, prefect_api
+from flows.prefect_writer import PrefectWriter
+from flows.report import result_text
+from flows.run import Show, tune_locally
+from flows.study import Study
+from flows.view import StudyView
+
+
+@flow(name="tune", log_prints=False)
+def tune(study: Study) -> State[Any]:
+    """Tune a study on the machine that runs this flow; the same study again goes on where it was."""
+    view, ending = _tuned(study, ())
+    return _state(view, ending)
+
+
+def tune_in_prefect(
+    study: Study, shows: Sequence[Show], *, take_over: bool = False, say: Callable[[str], None] = print
+) -> tuple[StudyView, Ending]:
+    """Tune a study inside a run of the flow `tune`, with the configured Prefect or one of our own.
+
+    Raises what `flows.run.tune_locally` does. Whatever becomes of Prefect, the study is tuned.
+    """
+    results: list[tuple[StudyView, Ending]] = []
+
+    def body(study: Study) -> State[Any]:
+        results.append(_tuned(study, shows, take_over=take_over, say=say))
+        return _state(*results[-1])
+
+    watched: Flow[..., Any] = flow(name="tune", flow_run_name=study.name)(body)
+    with prefect_api(say) as prefect:
+        if prefect.note:
+            say(prefect.note)
+        outlive(watched, study, prefect, say)
+    return results[-1]
+
+
+def _tuned(
+    study: Study,
+    shows: Sequence[Show],
+    *,
+    take_over: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[StudyView, Ending]:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:  # Prefect could not be reached at all
+        return tune_locally(study, shows, take_over=take_over)
+    writer = PrefectWriter(study.name, context.flow_run.id, unit=study.resource.name)
+    try:
+        return tune_locally(study, [*shows, writer], take_over=take_over, cancelled=writer.cancelled.is_set)
+    finally:
+        lost = writer.close()
+        if lost:
+            say(lost)
+
+
+def _state(view: StudyView, ending: Ending) -> State[Any]:
+    if not ending.final:
+        return Cancelled(message=f"{ending.reason}; the same study again goes on where it was")
+    return (Failed if ending.failed else Completed)(message=result_text(view))

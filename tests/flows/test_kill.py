@@ -1,0 +1,84 @@
+"""kill -9 of real controllers over real trials: nothing is lost, nothing runs twice, nothing is left behind."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.run import local_store
+from hpo_engine.types import Report, Start
+from tests.flows.invariants import check_journal
+from tests.flows.real_study import controller, trial_processes, write_study
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+
+KILLS = 22
+
+
+def gone(folder: Path, within: float) -> bool:
+    deadline = time.monotonic() + within
+    while trial_processes(folder):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_many_kills_in_one_study(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    path, study = write_study(tmp_path)
+    killed = 0
+    while killed < KILLS:
+        process = controller(path)
+        time.sleep(1.0 + chance.random() * 1.5)  # importing takes most of the first second
+        assert process.poll() is None, f"ended after {killed} kills: {process.communicate()}"
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        killed += 1
+        if killed % 5 == 0:
+            assert gone(tmp_path, within=5), "training code outlived its controller"
+    process = controller(path)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "the budget of 30 trials is used" in out
+
+    store = local_store(study)
+    events = check_journal(study, store)
+    assert sum(isinstance(event, Start) for event in events) == 30
+    assert store.list("killed/inbox/") == []
+    assert gone(tmp_path, within=5)
+    reports = [event for event in events if isinstance(event, Report)]
+    for trial in range(30):
+        told = sorted((r.resource, r.metrics["sum"]) for r in reports if r.trial == trial)
+        # The sum is carried by checkpoints alone: one that was lost, torn or another trial's would show.
+        assert told == [(epoch, epoch * (epoch + 1) / 2) for epoch in range(1, len(told) + 1)]
+
+
+def test_a_second_controller_is_refused_and_can_take_over(tmp_path: Path) -> None:
+    path, study = write_study(tmp_path, name="taken", trials=40)
+    first = controller(path)
+    store = local_store(study)
+    deadline = time.monotonic() + 30
+    while len(store.list("taken/journal/")) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    second = controller(path)
+    _, err = second.communicate(timeout=60)
+    assert second.returncode != 0
+    assert f"process {first.pid}" in err
+    assert "--take-over" in err
+    assert first.poll() is None
+
+    third = controller(path, "take-over")
+    out, err = third.communicate(timeout=240)
+    assert third.returncode == 0, err
+    _, err = first.communicate(timeout=10)
+    assert first.returncode != 0
+    assert "Fenced" in err
+    events = check_journal(study, store)
+    assert sum(isinstance(event, Start) for event in events) == 40
