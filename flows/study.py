@@ -17,6 +17,7 @@ from flows.study_parts import (
     PLAIN,
     Budget,
     Constraint,
+    Image,
     Location,
     MethodSpec,
     Metric,
@@ -46,11 +47,8 @@ class Study(BaseModel):
     command: list[Text] = Field(
         [], title="Command", description="The program to run and what always follows it, taken literally."
     )
-    image: str | None = Field(
-        None,
-        title="Image",
-        description="Container image of the training code, used on Kubernetes.",
-        min_length=1,
+    image: Image | None = Field(
+        None, title="Image", description="Container image of the training code, used on Kubernetes."
     )
     args: list[Text] = Field(
         [],

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from flows.study_space import search_space
-from flows.study_words import nearest, shown
+from flows.study_words import near, nearest, shown
 from hpo_engine import rungs
 from hpo_engine.methods import METHODS, Setting, make_method
 from hpo_engine.types import MethodError, SpaceError
@@ -33,7 +33,10 @@ def factory_of(name: str) -> Callable[..., Any]:
         ) from error
     make = getattr(found, attribute, None)
     if not callable(make):
-        raise MethodError(f"{module} has no {attribute!r}{nearest(attribute, _public(found))}")
+        guess = near(attribute, [name for name, value in vars(found).items() if callable(value)])
+        raise MethodError(
+            f"{module} has no function {attribute!r}" + (f"; did you mean {guess!r}?" if guess else "")
+        )
     return make  # type: ignore[no-any-return]
 
 
@@ -43,6 +46,8 @@ def options_of(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         signature = inspect.signature(factory, eval_str=True)
     except NameError:  # an annotation under TYPE_CHECKING
         signature = inspect.signature(factory)
+    except ValueError:  # written in C
+        return {}
     return {p.name: p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
@@ -96,19 +101,14 @@ def _making(draft: Mapping[str, Any]) -> Found:
     specs, given, method = draft.get("space"), draft.get("resource"), draft["method"]
     if not specs or not all(specs.values()) or not given or given.min >= given.max:
         return
+    factory = method.name if method.name in METHODS else factory_of(method.name)
     try:
         setting = Setting(search_space(specs), rungs.levels(given.min, given.max, given.eta), given.eta)
-        make_method(
-            method.name if method.name in METHODS else factory_of(method.name), setting, method.options
-        )
+        make_method(factory, setting, method.options)
     except SpaceError:
         return  # told where the space is checked
     except Exception as error:  # a factory may be the user's own code
-        yield ("method",), str(error)
-
-
-def _public(module: object) -> list[str]:
-    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        yield ("method",), str(error).removeprefix(f"method {factory}: ")
 
 
 _TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -75,6 +75,12 @@ def _single(value: object, inner: Callable[[object], object]) -> object:
     raise ValueError(f"got {shown(value)}, expected a number, a text, true or false")
 
 
+def check_image(value: str) -> str:
+    if not re.fullmatch(r"\S+", value):
+        raise ValueError(f"got {value!r}, expected an image such as registry.example/digits:1.0")
+    return value
+
+
 def check_variable(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_.-][A-Za-z0-9_.-]*", name):
         raise ValueError("is no name of an environment variable; expected letters, digits, '_', '-' and '.'")
@@ -89,6 +95,7 @@ def _listed(value: object) -> object:
 
 Name: TypeAlias = Annotated[str, AfterValidator(check_name)]
 Location: TypeAlias = Annotated[str, AfterValidator(check_store)]
+Image: TypeAlias = Annotated[str, AfterValidator(check_image)]
 Variable: TypeAlias = Annotated[str, AfterValidator(check_variable)]
 Text: TypeAlias = Annotated[str, BeforeValidator(_texted)]
 Value: TypeAlias = Annotated[bool | int | float | str, WrapValidator(_single)]

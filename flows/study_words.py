@@ -18,7 +18,7 @@ def near(word: object, known: Iterable[str]) -> str | None:
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """What was probably meant, else what there is."""
-    names = list(dict.fromkeys(known))
+    names = [name for name in dict.fromkeys(known) if name]
     guess = near(word, names)
     if guess is not None:
         return f"; did you mean {guess!r}?"

@@ -27,10 +27,11 @@ from operators.attempt import (
     trial_prefix,
 )
 from operators.checkpoints import Checkpoints
+from operators.logs import QUOTED
 from operators.store import Store
 from operators.trial_dir import ContractError
 
-KEEP = 2  # checkpoints in the store besides the best: the newest, and one to fall back on should it be damaged
+KEEP = 2  # checkpoints in the store besides the best: the newest, and one should that be damaged
 
 # Faults of the training code itself: a second try would end the same way.
 _CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP", "SIGPIPE"}
@@ -148,12 +149,12 @@ class Attempt:
         outcome, said = self._judge(code, ended)
         facts = {
             "exit code": str(code) if code is not None and code >= 0 else "",
-            "signal": Signals(-code).name if code is not None and code < 0 else "",
+            "signal": _signal(-code) if code is not None and code < 0 else "",
             "message": message or said,
             "torn checkpoints": "; ".join(self.torn),
             "log": log if outcome is not Outcome.OK else "",
         }
-        evidence = {name: text for name, text in facts.items() if text}
+        evidence = {name: text[-QUOTED:] for name, text in facts.items() if text}
         units = self._metrics.last - self.start
         return Verdict(
             self.spec.trial, self.spec.attempt, outcome, units, self.start, round(self.seconds, 3), evidence
@@ -171,14 +172,21 @@ class Attempt:
             return ended, f"ended by us {so_far}"
         if not code:
             return (Outcome.OK, "") if self.order.stop else (Outcome.NO_METRIC, f"exited 0 {so_far}")
-        return _died(code), f"{f'exited {code}' if code > 0 else Signals(-code).name} {so_far}"
+        return _died(code), f"{f'exited {code}' if code > 0 else _signal(-code)} {so_far}"
 
 
 def _died(code: int) -> Outcome:
     """Killed from outside, or failed by itself. A shell says 128 + n for a child that signal n killed."""
     if code in (128 + Signals.SIGKILL, 128 + Signals.SIGTERM):
         return Outcome.KILLED
-    return Outcome.USER_ERROR if code > 0 or Signals(-code).name in _CRASHES else Outcome.KILLED
+    return Outcome.USER_ERROR if code > 0 or _signal(-code) in _CRASHES else Outcome.KILLED
+
+
+def _signal(number: int) -> str:
+    try:
+        return Signals(number).name
+    except ValueError:  # a real-time one
+        return f"signal {number}"
 
 
 def _remove(path: Path) -> None:

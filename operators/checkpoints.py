@@ -71,7 +71,7 @@ class Checkpoints:
         return None, torn
 
     def restore_at(self, resource: int, target: Path) -> Manifest | None:
-        """Make `target` the checkpoint of a resource; None, and no `target`, if it is not there or not whole."""
+        """Make `target` the checkpoint of a resource; None, and no `target`, if there is no whole one."""
         try:
             return self._restore(self._manifest_key(resource), target)
         except _TornError:

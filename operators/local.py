@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hpo_engine.types import AttemptEnded, Outcome
-from operators.attempt import AttemptSpec, Observed, decode_spec, decode_verdict, encode_spec
+from operators.attempt import AttemptSpec, Observed, Verdict, decode_spec, decode_verdict, encode_spec
 from operators.logs import last_lines
 from operators.processes import kill_leftovers
 from operators.worker import AGENT_LOG, LOCK, OPTIONS, SPEC, TRIAL, VERDICT, Options
@@ -54,9 +54,9 @@ class LocalBackend:
         """(trial, attempt) -> what exists now."""
         for agent in self._agents.values():
             agent.poll()
-        names = sorted(name for name in os.listdir(self.work) if not name.startswith(_HIDDEN))
-        seen = {name: self._look(name) for name in names}
-        return {(spec.trial, spec.attempt): seen[name] for name in names if (spec := self._spec(name))}
+        names = (name for name in sorted(os.listdir(self.work)) if not name.startswith(_HIDDEN))
+        specs = {name: spec for name in names if (spec := self._spec(name)) is not None}
+        return {(spec.trial, spec.attempt): self._look(name, spec) for name, spec in specs.items()}
 
     def launch(self, spec: AttemptSpec) -> None:
         """Idempotent by name: if it exists already, in whatever state, nothing happens."""
@@ -145,22 +145,18 @@ class LocalBackend:
                 self._specs[name] = decode_spec((self.work / name / SPEC).read_bytes())
         return self._specs.get(name)
 
-    def _look(self, name: str) -> Observed:
+    def _look(self, name: str, spec: AttemptSpec) -> Observed:
         if name not in self._ended:
             if _held(self.work / name / LOCK):
                 return Observed(running=True)
-            self._ended[name] = Observed(running=False, verdict=self._verdict(name))
+            self._ended[name] = Observed(running=False, verdict=self._verdict(name, spec))
         return self._ended[name]
 
-    def _verdict(self, name: str) -> AttemptEnded | None:
+    def _verdict(self, name: str, spec: AttemptSpec) -> Verdict:
         folder = self.work / name
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return decode_verdict((folder / VERDICT).read_bytes())
-        except FileNotFoundError:
-            pass
         kill_leftovers(folder / TRIAL)
-        if (spec := self._spec(name)) is None:
-            return None
         facts = {"message": "its agent left no verdict", "log": last_lines(folder / AGENT_LOG)}
         evidence = {key: text for key, text in facts.items() if text}
         return AttemptEnded(spec.trial, spec.attempt, Outcome.LOST, evidence=evidence)

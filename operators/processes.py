@@ -83,13 +83,13 @@ class Group:
         """Whether the leader has ended; waits for that up to `timeout` seconds."""
         if self._ended():
             return True
-        if sys.platform == "linux":
-            with contextlib.suppress(ProcessLookupError):
-                descriptor = os.pidfd_open(self._process.pid)
-                select.select([descriptor], [], [], timeout)
-                os.close(descriptor)
-        else:
+        try:
+            descriptor = os.pidfd_open(self._process.pid)
+        except (AttributeError, OSError):  # not Linux, or not all of it
             time.sleep(min(timeout, 0.05))
+        else:
+            select.select([descriptor], [], [], timeout)
+            os.close(descriptor)
         return self._ended()
 
     def send(self, number: signal.Signals) -> None:

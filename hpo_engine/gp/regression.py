@@ -66,6 +66,8 @@ class Posterior:
 
 def condition(theta: Array, groups: Array, x: Array, y: Array, pending: Array, normals: Array) -> Posterior:
     """On data x (n, w), y (n,) and s fantasies at `pending` (p, w) made of `normals` (p, s). LinAlgError."""
+    if len(theta) != groups[-1] + 4:
+        raise LinAlgError(f"{len(theta)} parameters do not fit {groups[-1] + 1} lengthscales")
     t, n = named(theta), len(y)
     points = np.concatenate([x, pending])
     cov = cross(theta, groups, points, points) + t.noise * np.eye(len(points))

@@ -1,7 +1,7 @@
 """What the models learn from: a history as rows of numbers, one table for each output.
 
     output         rows                                 target
-    loss           rung records with a finite loss      normal scores: its rank as a quantile
+    loss           rung records with a finite loss      `compressed`, then standardised
     constraint k   the same                             asinh of it in units of its median size
     failure        trials, once one diverged or failed  1 if it did, -1 if it reported and did not
 """
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from math import isfinite, log
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from hpo_engine.domains import Array
 from hpo_engine.history import History
@@ -22,7 +20,8 @@ from hpo_engine.rung import Observation
 from hpo_engine.space import Mask, SearchSpace
 from hpo_engine.types import Config, Status, Trial
 
-WORST = 100.0  # in median sizes: a constraint that is broken by more is as badly broken
+WORST = 100.0  # in units of the typical: what is worse is as bad
+LARGEST = 1e300  # so that sums and differences stay finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ def gather(history: History, axes: Axes, level: int, *, rows: int, pending: int)
     under_way = history.pending()
     under_way = under_way[max(0, len(under_way) - pending) :]
     waiting = axes.points([trials[id].config for id, _ in under_way], [to for _, to in under_way])
-    found = [_output("loss", x, normal_scores(np.array([o.loss for o in kept], float)), waiting)]
+    found = [_output("loss", x, compressed(np.array([o.loss for o in kept], float)), waiting)]
     for k in range(len(kept[-1].constraints)):
         slacks = np.array([o.constraints[k] for o in kept], float)
         found.append(_output(f"constraint {k}", x, signed(slacks), waiting, 0.0))
@@ -122,17 +121,21 @@ def chosen(observations: Sequence[Observation], levels: Sequence[int], most: int
 
 def signed(slacks: Array) -> Array:
     """Constraint values with short tails on both sides, and 0 where it was: in units of their median size."""
-    size = np.median(np.abs(slacks)) or 1.0
-    scaled: Array = np.clip(slacks, -WORST * size, WORST * size) / size
+    y = np.clip(slacks, -LARGEST, LARGEST)
+    size = np.median(np.abs(y)) or 1.0
+    scaled: Array = np.clip(y, -WORST * size, WORST * size) / size
     return np.arcsinh(scaled)
 
 
-def normal_scores(losses: Array) -> Array:
-    """Each loss as the normal quantile of its rank; ties share theirs.
+def compressed(losses: Array) -> Array:
+    """Losses with a short right tail: in units of the better half's spread, logarithmic above the median.
 
-    As for the halving rule, only the order counts: outliers, units and monotone transformations do not, and
-    good losses, which lie close together, are told apart (Salinas et al. 2020, "A quantile-based approach
-    for hyperparameter transfer learning", section 4).
+    Which of two bad configurations is worse matters little, but a few that are off by magnitudes would
+    otherwise set the scale, and all good ones would look the same. Order is kept (up to `WORST` units), and
+    so are distances among the better half: ranks, which do not keep them, turn a smooth valley into a cusp.
     """
-    quantiles: Array = ndtri((rankdata(losses) - 0.5) / len(losses))
-    return quantiles
+    y = np.clip(losses, -LARGEST, LARGEST)
+    middle, good = np.quantile(y, [0.5, 0.1])
+    spread = middle - good or np.max(np.abs(y - middle)) or 1.0
+    t: Array = np.clip(y - middle, -WORST * spread, WORST * spread) / spread
+    return np.where(t > 0, np.log1p(np.maximum(t, 0.0)), t)

@@ -385,7 +385,7 @@ def test_fifo_runs_everybody_to_the_end() -> None:
 @pytest.mark.parametrize("scheduler", [asha(), asha_stop(), Fifo(NINE)])
 def test_asking_changes_nothing(scheduler: Scheduler) -> None:
     _, engine = play(scheduler, [3, 1, 2])
-    assert engine.ask() == engine.ask() == Wait("all 3 trials of the budget have been started")
+    assert engine.ask() == engine.ask() == Wait("the budget of 3 trials is used")
 
 
 def test_who_has_paused_is_promoted_though_no_trial_may_be_started_any_more() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from prefect.settings import temporary_settings
 
-from flows.prefect_server import Server, patience
+from flows.prefect_child import Server
+from flows.prefect_server import patience
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,13 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from flows.run import local_store
-from hpo_engine.types import Report, Start
+from hpo_engine.types import AttemptEnded, AttemptStarted, Report, Start
 from tests.flows.invariants import check_journal
 from tests.flows.real_study import controller, trial_processes, write_study
 
@@ -60,13 +61,10 @@ def test_many_kills_in_one_study(tmp_path: Path) -> None:
 
 
 def test_a_second_controller_is_refused_and_can_take_over(tmp_path: Path) -> None:
-    path, study = write_study(tmp_path, name="taken", trials=40)
+    path, study = write_study(tmp_path, name="taken", trials=100_000)
     first = controller(path)
     store = local_store(study)
-    deadline = time.monotonic() + 30
-    while len(store.list("taken/journal/")) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: len(store.list("taken/journal/")) > 3)
     second = controller(path)
     _, err = second.communicate(timeout=60)
     assert second.returncode != 0
@@ -75,10 +73,28 @@ def test_a_second_controller_is_refused_and_can_take_over(tmp_path: Path) -> Non
     assert first.poll() is None
 
     third = controller(path, "take-over")
-    out, err = third.communicate(timeout=240)
-    assert third.returncode == 0, err
-    _, err = first.communicate(timeout=10)
+    _, err = first.communicate(timeout=60)
     assert first.returncode != 0
     assert "Fenced" in err
+    batches = len(store.list("taken/journal/"))
+    until(lambda: len(store.list("taken/journal/")) > batches + 10)
+
+    third.send_signal(signal.SIGINT)
+    _, err = third.communicate(timeout=30)
+    assert "KeyboardInterrupt" in err
+    assert gone(tmp_path, within=1), "an interrupt leaves no trial"
     events = check_journal(study, store)
-    assert sum(isinstance(event, Start) for event in events) == 40
+    started = sum(isinstance(event, AttemptStarted) for event in events)
+    assert sum(isinstance(event, AttemptEnded) for event in events) == started
+    fourth = controller(path)  # nobody holds it: it goes on at once
+    until(lambda: len(store.list("taken/journal/")) > batches + 20)
+    fourth.send_signal(signal.SIGINT)
+    fourth.communicate(timeout=30)
+    check_journal(study, store)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -26,12 +27,14 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import StateType
+from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.settings import temporary_settings
 from prefect.states import Cancelled, Cancelling, Running
 
 from flows.outbox import Outbox
-from flows.prefect_server import Prefect, free_port, outlive, patience, prefect_api
+from flows.prefect_child import free_port
+from flows.prefect_server import Prefect, outlive, patience, prefect_api
 from flows.prefect_writer import Pace, PrefectWriter, leg_name, leg_state
 from flows.view import Best, Budget, Counts, LegEnded, LegStarted, Level, StudyView
 from hpo_engine.types import Outcome
@@ -252,25 +255,48 @@ def relay(source: socket.socket, sink: socket.socket) -> None:
 # -- flows that outlive their API -------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Number:
+    value: int
+
+
+@dataclass(frozen=True)
+class NotANumber:
+    value: int
+
+
+called: list[str] = []
+
+
 @flow(name="doubles")
-def doubles(number: int) -> int:
-    if number < 0:
+def doubles(number: Number) -> int:
+    called.append("in Prefect" if FlowRunContext.get() else "alone")
+    if number.value < 0:
         raise ArithmeticError(number)
-    return 2 * number
+    return 2 * number.value
 
 
 def test_outlive_returns_and_raises_as_the_function_does(prefect_settings: str) -> None:
-    there, away = Prefect(prefect_settings), Prefect("")
-    for prefect in (there, away):
-        assert outlive(doubles, 21, prefect) == 42
+    called.clear()
+    for prefect in (Prefect(prefect_settings), Prefect("")):
+        assert outlive(doubles, Number(21), prefect) == 42
         with pytest.raises(ArithmeticError):
-            outlive(doubles, -1, prefect)
+            outlive(doubles, Number(-1), prefect)
+    assert called == ["in Prefect"] * 2 + ["alone"] * 2
+
+
+def test_outlive_tells_when_prefect_refuses_the_argument(prefect_settings: str) -> None:
+    said: list[str] = []
+    wrong: Any = NotANumber(21)
+    assert outlive(doubles, wrong, Prefect(prefect_settings), said.append) == 42
+    assert len(said) == 1
+    assert "Validation" in said[0]
 
 
 def test_outlive_runs_without_a_server_that_is_gone(bad_url: str) -> None:
     said: list[str] = []
     with patience(bad_url), temporary_settings(updates={"api.request_timeout": 0.5}):
-        assert outlive(doubles, 21, Prefect(bad_url), said.append) == 42
+        assert outlive(doubles, Number(21), Prefect(bad_url), said.append) == 42
     assert len(said) == 1
     assert "did not start this run" in said[0]
 
@@ -306,7 +332,7 @@ def test_our_server_ends_with_the_process_that_started_it(
     prefect_server: str, prefect_database: dict[str, str]
 ) -> None:
     code = (
-        "import os, signal, sys\nfrom flows.prefect_server import free_port, spawn\n"
+        "import os, signal, sys\nfrom flows.prefect_child import free_port, spawn\n"
         "print(spawn(free_port(), sys.stderr).pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     env = {**os.environ, **prefect_database}

@@ -47,8 +47,8 @@ def test_feasible_improvement_averaged_over_fantasies_is_the_monte_carlo_mean():
     draws = np.random.default_rng(6).standard_normal((2, 100_000, 3, 1))
     (m, sd), (mc, sc) = loss.predict(z), slack.predict(z)
     gain = np.maximum(best - (m + sd * draws[0]), 0) * (mc + sc * draws[1] <= 0.8)
-    np.testing.assert_allclose(np.exp(acquisition(u)), gain.mean((0, 2)), rtol=0.01, atol=1e-3)
-    assert (gain.mean((0, 2)) > 0.1).all()  # or the test would say little
+    np.testing.assert_allclose(np.exp(acquisition(u)), gain.mean((0, 2)), rtol=0.01, atol=2e-4)
+    assert (gain.mean((0, 2)) > 0.01).all()  # or the test would say little
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from hpo_engine.history import History, Observation
 from hpo_engine.objective import Constraint, Metric, Objective
 from hpo_engine.searchers.bayesopt import BayesOpt, acquisition_level
-from hpo_engine.searchers.outputs import Axes, chosen, gather, normal_scores
+from hpo_engine.searchers.outputs import Axes, chosen, compressed, gather
 from hpo_engine.searchers.random import Random
 from hpo_engine.space import Categorical, Condition, Float, Int, Parameter, SearchSpace
 from hpo_engine.types import AttemptEnded, AttemptStarted, Failed, Fitted, Outcome, Report, Start
@@ -64,18 +64,17 @@ def scattered(n, space=SPACE, seed=0):
         ((1, 0, 0), 2, None),
         ((2, 0, 0), 2, 1),
         ((9, 1, 0), 2, 1),
-        ((9, 2, 1), 2, 3),
+        ((9, 1, 1), 2, 3),
         ((9, 2, 2), 2, 9),
         ((9, 9, 2), 3, 3),
         ((0, 0, 3), 3, 9),
+        ((1, 1, 1), 3, 1),
     ],
 )
 def test_level_of_the_acquisition(counts, dimension, expected):
-    at_least = [sum(counts[i:]) for i in range(3)]
-    lengths = [3] * counts[2] + [2] * max(0, counts[1] - counts[2]) + [1] * max(0, counts[0] - max(counts[1:]))
-    history = history_of([(config, [1.0] * n) for config, n in zip(scattered(sum(at_least)), lengths, strict=False)])
-    if counts[0] == 0 and counts[2]:
-        assert expected == 9
+    """`counts` trials ended at each level; a trial's records are at that level and all below it."""
+    lengths = [n for n, count in zip((1, 2, 3), counts, strict=True) for _ in range(count)]
+    history = history_of([(c, [1.0] * n) for c, n in zip(scattered(len(lengths)), lengths, strict=True)])
     assert acquisition_level(history, dimension) == expected
 
 
@@ -123,8 +122,8 @@ def fitted_at(runs, records):
 
 def test_a_fit_names_its_prefix_and_its_outputs():
     sizes = [{"loss": bowl(c), "size": c["x"]} for c in scattered(9)]
-    history = history_of([*zip(scattered(9), [[m] for m in sizes], strict=True), ({"x": 0, "y": 0}, [math.nan])],
-                         objective=BOUNDED)  # fmt: skip
+    runs = [(c, [m]) for c, m in zip(scattered(9), sizes, strict=True)]
+    history = history_of([*runs, ({"x": 0, "y": 0}, [math.nan])], objective=BOUNDED)
     fitted = BayesOpt(SPACE, LEVELS).fit(history, np.random.default_rng(0))
     assert fitted.prefix == history.length
     assert {name: len(theta) for name, theta in fitted.parameters.items()} == {
@@ -135,7 +134,8 @@ def test_a_fit_names_its_prefix_and_its_outputs():
 
 def test_the_same_history_and_seed_give_the_same_bits():
     def once():
-        history = history_of([(c, [bowl(c)] * 2) for c in scattered(20)] + [(c, []) for c in scattered(3, seed=1)])
+        pending = [(c, []) for c in scattered(3, seed=1)]
+        history = history_of([(c, [bowl(c)] * 2) for c in scattered(20)] + pending)
         return suggest(BayesOpt(SPACE, LEVELS), history), history.fitted
 
     assert once() == once()
@@ -153,7 +153,8 @@ def test_constraints_are_kept():
     def runs(n):
         return [(c, [{"loss": bowl(c), "size": 1 - c["x"]}]) for c in scattered(n)]  # size <= 0.5: x >= 0.5
 
-    found = [suggest(BayesOpt(SPACE, LEVELS), history_of(runs(30), objective=BOUNDED), s).config for s in range(4)]
+    history = history_of(runs(30), objective=BOUNDED)
+    found = [suggest(BayesOpt(SPACE, LEVELS), history, seed).config for seed in range(4)]
     assert min(config["x"] for config in found) > 0.45
     assert max(abs(config["y"] - 0.7) for config in found) < 0.2
 
@@ -243,7 +244,8 @@ def test_a_bad_fit_is_replaced_by_default_parameters():
 
 @pytest.mark.parametrize("make", [Random, lambda space: BayesOpt(space, LEVELS, candidates=50)])
 def test_every_point_of_a_finite_space_once_then_none(make):
-    space = SearchSpace([Parameter("c", Categorical(("a", "b"))), Parameter("k", Int(1, 6), Condition("c", ("b",)))])
+    child = Parameter("k", Int(1, 6), Condition("c", ("b",)))
+    space = SearchSpace([Parameter("c", Categorical(("a", "b"))), child])
     searcher, runs = make(space), []
     for seed in range(7):
         found = suggest(searcher, history_of(runs), seed)
@@ -260,7 +262,8 @@ def test_conditional_spaces_get_valid_points():
 
 
 def test_rows_are_bounded_fair_to_levels_and_keep_the_best_and_the_newest():
-    rows = [Observation(i, 1, float(i % 97), ()) for i in range(900)] + [Observation(i, 3, 1.0, ()) for i in range(90)]
+    rows = [Observation(i, 1, float(i % 97), ()) for i in range(900)]
+    rows += [Observation(i, 3, 1.0, ()) for i in range(90)]
     rows += [Observation(1000 + i, 9, 1.0, ()) for i in range(5)]
     kept = chosen(rows, LEVELS, 100)
     assert len(kept) == 100
@@ -271,22 +274,28 @@ def test_rows_are_bounded_fair_to_levels_and_keep_the_best_and_the_newest():
     assert chosen(rows[:50], LEVELS, 100) == rows[:50]
 
 
-def test_normal_scores_see_the_order_only():
-    np.testing.assert_allclose(normal_scores(np.array([3.0, 1.0, 2.0])), normal_scores(np.array([1e300, -5.0, 0.0])))
-    np.testing.assert_allclose(normal_scores(np.array([7.0, 7.0])), [0.0, 0.0])
+def test_losses_keep_their_order_and_the_good_ones_their_distances():
+    losses = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 50.0, 1e300])
+    y = compressed(losses)
+    assert (np.diff(y) > 0).all()
+    np.testing.assert_allclose(np.diff(y[:4]), y[1] - y[0])
+    assert y[-1] - y[0] < 4 * (y[3] - y[0])
+    np.testing.assert_allclose(compressed(1e-6 * losses - 7), y, rtol=1e-6)  # units and offsets do not count
 
 
 def test_better_than_random_on_two_fidelities():
-    """30 trials of a valley whose low fidelity is biased: the mean best loss of 4 seeds."""
+    """30 trials of a valley whose low fidelity is biased: the mean best loss of 3 seeds."""
     space = SearchSpace([Parameter(name, Float(0.0, 1.0)) for name in "abcd"])
 
-    def best(make, seed):
+    def best(searcher, seed):
         rng, runs = np.random.default_rng(seed), []
         for i in range(30):
-            config = suggest(make, history_of(runs, (1, 9)), seed=[seed, i]).config
+            config = suggest(searcher, history_of(runs, (1, 9)), seed=[seed, i]).config
             loss = sum((v - t) ** 2 for v, t in zip(config.values(), (0.2, 0.4, 0.6, 0.8), strict=True))
-            runs.append((config, [loss + 0.2 * config["a"] + 0.01 * rng.standard_normal(), loss][: 1 + i % 2]))
+            low = loss + 0.2 * config["a"] + 0.01 * rng.standard_normal()
+            runs.append((config, [low, loss][: 1 + i % 2]))
         return min(losses[-1] for _, losses in runs if len(losses) == 2)
 
-    model, random = (np.mean([best(make, s) for s in range(4)]) for make in (BayesOpt(space, (1, 9)), Random(space)))
+    model = np.mean([best(BayesOpt(space, (1, 9)), seed) for seed in range(3)])
+    random = np.mean([best(Random(space), seed) for seed in range(3)])
     assert model < 0.25 * random

@@ -43,6 +43,7 @@ ENDS = {
     "raises": ("raise ValueError('no such layer')", Outcome.USER_ERROR, "exited 1 after epoch 0"),
     "fails after its last report": ("obey(); sys.exit(3)", Outcome.OK, ""),
     "is killed": ("os.kill(os.getpid(), signal.SIGKILL)", Outcome.KILLED, "SIGKILL after epoch 0"),
+    "gets a signal without a name": ("os.kill(os.getpid(), 42)", Outcome.KILLED, "signal 42 after epoch 0"),
     "its child is killed": ("sys.exit(137)", Outcome.KILLED, "exited 137"),
     "crashes": ("os.kill(os.getpid(), signal.SIGSEGV)", Outcome.USER_ERROR, "SIGSEGV after epoch 0"),
     "partial last line": ('line(1); write(\'{"epoch": 2, "loss"\')', Outcome.NO_METRIC, "after epoch 1"),

@@ -201,6 +201,12 @@ def test_states_of_a_work_directory(tmp_path: Path, state: str) -> None:
     os.close(lock)
 
 
+def test_what_is_not_ours_is_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "store/s/work/notes").mkdir(parents=True)
+    (tmp_path / "store/s/work/file").write_text("")
+    assert backend(tmp_path).observe() == {}
+
+
 def test_half_made_and_half_removed_directories_are_swept(tmp_path: Path) -> None:
     os.close(work_directory(tmp_path, locked=False, verdict=None, name=".0-1-abcd"))
     busy = work_directory(tmp_path, locked=True, verdict=None, name=".0-2-abcd")  # being made just now
@@ -210,18 +216,18 @@ def test_half_made_and_half_removed_directories_are_swept(tmp_path: Path) -> Non
 
 
 def test_killed_at_any_moment_an_attempt_is_classified(tmp_path: Path) -> None:
-    """Agents killed at twelve moments of their lives: each ends as lost or as ok, and none runs on."""
+    """Agents killed at eight moments of their lives: each ends as lost or as ok, and none runs on."""
     workers = backend(tmp_path)
-    for trial in range(12):
+    for trial in range(8):
         workers.launch(spec("obey()", trial=trial))
-        time.sleep(0.015 * trial)
+        time.sleep(0.02 * trial)
         workers._agents[f"{trial}-1"].kill()
     wait(lambda: not any(seen.running for seen in workers.observe().values()))
     outcomes = [seen.verdict.outcome for seen in workers.observe().values() if seen.verdict]
-    assert len(outcomes) == 12
+    assert len(outcomes) == 8
     assert outcomes[0] is Outcome.LOST
     assert set(outcomes) <= {Outcome.LOST, Outcome.OK}
-    for trial in range(12):
+    for trial in range(8):
         assert run(tmp_path, spec("obey()", trial=trial, attempt=2)).outcome is Outcome.OK
         assert sorted(set(reached_by(tmp_path, trial))) == [1, 2, 3]
 

@@ -145,3 +145,13 @@ def test_diverged_curves_are_stopped() -> None:
     diverged = [trial for trial in engine.history.trials if trial.diverged]
     assert diverged
     assert all((trial.resource, trial.reason) == (3, "diverged at 3") for trial in diverged)
+
+
+def test_late_messages_of_an_attempt_stay_in_order() -> None:
+    """Overtaken, a report would be old news; behind its attempt's end it would be fenced: none is lost."""
+    plan = Plan(trials=20, faults=Faults(delay=30))
+    engine, simulation = study(world(), "asha", 0, plan)
+    ends = [event for event in events(simulation) if isinstance(event, AttemptEnded)]
+    reports = [event for event in events(simulation) if isinstance(event, Report)]
+    assert len(reports) == sum(end.units for end in ends) == engine.history.units
+    assert len({(end.trial, end.attempt) for end in ends}) > 20  # some were promoted
