@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+_SPELT = {"%": "percent", "events/s": "events per s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,14 @@ class Figure:
         )
 
     @property
+    def key(self) -> str:
+        """In JSON: `asha_ask_new_trial_ms`."""
+        words = re.findall(
+            r"[a-z0-9]+", f"{self.name} {_SPELT.get(self.unit, self.unit)}".lower().replace("'s", "")
+        )
+        return "_".join(words)
+
+    @property
     def promise(self) -> str:
         if self.most is None and self.least is None:
             return ""
@@ -45,7 +56,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def publish(figures: Sequence[Figure], *, as_json: bool) -> int:
     """Print them. The exit code: 1 when a promise was missed."""
     if as_json:
-        print(json.dumps({figure.name: figure.value for figure in figures}))
+        print(json.dumps({figure.key: figure.value for figure in figures}))
     else:
         print(table([[f.name, f"{f.value:,.4g} {f.unit}", f.promise] for f in figures]))
     missed = [figure.name for figure in figures if not figure.kept]

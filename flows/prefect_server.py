@@ -113,9 +113,9 @@ def outlive(
     broke: list[BaseException] = []
 
     @functools.wraps(flow.fn)
-    def recorded(*arguments: Any, **named: Any) -> T:
+    def recorded(argument: Any) -> T:
         try:
-            ended.append(flow.fn(*arguments, **named))
+            ended.append(flow.fn(argument))
         except BaseException as error:
             broke.append(error)
             raise

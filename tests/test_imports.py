@@ -1,4 +1,4 @@
-"""Arrows point one way: flows -> operators -> hpo_engine.types; and the engine has no clock, no I/O, no luck."""
+"""Arrows point one way: flows -> operators -> hpo_engine.types; the engine has no clock, no I/O, no luck."""
 
 from __future__ import annotations
 
@@ -16,18 +16,34 @@ ALLOWED = {
     "hpo_engine": {"numpy", "scipy", "autograd", "hpo_engine"},
     "operators": {"yaml", "kubernetes", "minio", "operators", "hpo_engine.types"},
     "flows": {
-        "hpo_engine", "operators", "flows", "matplotlib", "numpy", "scipy", "prefect", "pydantic", "rich", "yaml",
+        "hpo_engine", "operators", "flows",
+        "matplotlib", "numpy", "scipy", "prefect", "pydantic", "rich", "yaml",
         "httpx", "uvicorn", "pydantic_core",  # what Prefect and pydantic are made of
     },
     "images": set[str](),
 }  # fmt: skip
-HEAVY = {"numpy", "scipy", "autograd", "prefect", "pydantic", "fastapi", "matplotlib", "rich", "sklearn", "flows"}
+HEAVY = {
+    "numpy",
+    "scipy",
+    "autograd",
+    "prefect",
+    "pydantic",
+    "fastapi",
+    "matplotlib",
+    "rich",
+    "sklearn",
+    "flows",
+}
 WORLD = {
-    "asyncio", "datetime", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib", "pickle",
-    "random", "secrets", "shelve", "shutil", "signal", "socket", "sqlite3", "subprocess", "tempfile",
-    "threading", "time", "urllib", "uuid",
+    "asyncio", "datetime", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib",
+    "pickle", "random", "secrets", "shelve", "shutil", "signal", "socket", "sqlite3", "subprocess",
+    "tempfile", "threading", "time", "urllib", "uuid",
 }  # fmt: skip
-RANDOM = {"Generator", "SeedSequence", "default_rng"}  # of numpy.random: what is an argument, and how it is made
+RANDOM = {
+    "Generator",
+    "SeedSequence",
+    "default_rng",
+}  # of numpy.random: what is an argument, and how it is made
 
 
 def sources(*folders: str) -> list[Path]:
@@ -66,7 +82,9 @@ def module(path: Path) -> str:
 
 
 def test_modules_import_each_other_in_one_direction() -> None:
-    arrows = {module(path): {name for name in imported(path) if name.startswith(OURS)} for path in sources(*OURS)}
+    arrows = {
+        module(path): {name for name in imported(path) if name.startswith(OURS)} for path in sources(*OURS)
+    }
     assert len(arrows) > 30
     while free := [name for name, targets in arrows.items() if not targets & arrows.keys()]:
         for name in free:
@@ -93,7 +111,11 @@ def test_what_runs_beside_a_trial_loads_no_libraries(name: str) -> None:
 def test_the_engine_has_no_clock_and_no_files(path: Path) -> None:
     assert {name for name in imported(path) if name.split(".")[0] in WORLD} == set()
     assert not [node for node in ast.walk(tree(path)) if isinstance(node, ast.Name) and node.id == "sys"]
-    calls = {node.func.id for node in ast.walk(tree(path)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    calls = {
+        node.func.id
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
     assert calls & {"open", "input", "print", "exec", "eval", "__import__"} == set()
 
 
@@ -103,9 +125,13 @@ def test_the_engine_has_no_luck_of_its_own(path: Path) -> None:
 
 
 def lucky(tree: ast.Module) -> Iterator[str]:
-    """Uses of a generator that nobody seeded: np.random.normal(), default_rng(), dist.rvs(), from numpy.random ..."""
+    """Uses of a generator that nobody seeded: np.random.normal(), default_rng(), dist.rvs() ..."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np.random", "numpy.random", "npr"):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in (
+            "np.random",
+            "numpy.random",
+            "npr",
+        ):
             if node.attr not in RANDOM:
                 yield ast.unparse(node)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").endswith("numpy.random"):

@@ -20,7 +20,9 @@ from hpo_engine.types import AttemptEnded, AttemptStarted, Fitted, Outcome, Repo
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(
-    path.relative_to(ROOT) for name in ("hpo_engine", "operators", "flows", "images") for path in (ROOT / name).rglob("*.py")
+    path.relative_to(ROOT)
+    for name in ("hpo_engine", "operators", "flows", "images")
+    for path in (ROOT / name).rglob("*.py")
 )
 FILE, FUNCTION = 250, 40  # lines
 FILES, FUNCTIONS, DEPTH = 10, 90, 16  # of one model-based `ask`
@@ -55,7 +57,9 @@ def test_files_and_functions_are_short(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.parts[0] != "images"], ids=str)
 def test_options_have_names(path: Path) -> None:
     """No **kwargs. In a trial they are the user's metrics; a wrapper hands all arguments on as they are."""
-    taken = [f"{f.name}, line {f.lineno}" for f in functions(tree(path)) if f.args.kwarg and not is_wrapper(f)]
+    taken = [
+        f"{f.name}, line {f.lineno}" for f in functions(tree(path)) if f.args.kwarg and not is_wrapper(f)
+    ]
     assert taken == []
 
 
@@ -75,7 +79,9 @@ def test_our_classes_inherit_from_none_of_ours_but_errors() -> None:
     def is_error(name: str) -> bool:
         return name == "Exception" or any(map(is_error, bases.get(name, ())))
 
-    heirs = {name: base for name, found in bases.items() for base in found if base in bases and not is_error(name)}
+    heirs = {
+        name: base for name, found in bases.items() for base in found if base in bases and not is_error(name)
+    }
     assert heirs == {}
 
 
@@ -110,7 +116,9 @@ class Footprint:
             self._now += 1
             self.depth = max(self.depth, self._now)
             self.files.add(code.co_filename)
-            if not code.co_name.startswith("<"):  # a comprehension is read where it stands; newer Pythons inline it
+            if not code.co_name.startswith(
+                "<"
+            ):  # a comprehension is read where it stands; newer Pythons inline it
                 self.functions.add((code.co_filename, code.co_firstlineno, code.co_name))
         elif event == "return":
             self._now -= 1
@@ -122,7 +130,9 @@ class Footprint:
 
 def engine_with(trials: int) -> Engine:
     """A study with some trials that ended and four that run."""
-    space = SearchSpace([Parameter("lr", Float(1e-4, 1.0, log=True)), Parameter("units", Int(8, 256, log=True))])
+    space = SearchSpace(
+        [Parameter("lr", Float(1e-4, 1.0, log=True)), Parameter("units", Int(8, 256, log=True))]
+    )
     method = make_method("a-bohb", Setting(space, (1, 3, 9), 3), {})
     engine = Engine(method, History((1, 3, 9), Objective((Metric("v"),))), seed=3)
     rng = np.random.default_rng(7)

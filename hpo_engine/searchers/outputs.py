@@ -21,7 +21,8 @@ from hpo_engine.space import Mask, SearchSpace
 from hpo_engine.types import Config, Status, Trial
 
 WORST = 100.0  # in units of the typical: what is worse is as bad
-LARGEST = 1e300  # so that sums and differences stay finite
+BEST = 1e12  # what is better by more cannot be told apart
+LARGEST = 1e290  # so that sums, differences and multiples stay finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +129,13 @@ def signed(slacks: Array) -> Array:
 
 
 def compressed(losses: Array) -> Array:
-    """Losses with a short right tail: in units of the better half's spread, logarithmic above the median.
+    """Losses with short tails: asinh of their distance from the median, in units of the better half's spread.
 
-    Which of two bad configurations is worse matters little, but a few that are off by magnitudes would
-    otherwise set the scale, and all good ones would look the same. Order is kept (up to `WORST` units), and
-    so are distances among the better half: ranks, which do not keep them, turn a smooth valley into a cusp.
+    A few that are off by magnitudes would otherwise set the scale, and all others would look the same. Order
+    is kept, up to `WORST` units above the median, and so is smoothness: ranks turn a valley into a cusp.
     """
     y = np.clip(losses, -LARGEST, LARGEST)
     middle, good = np.quantile(y, [0.5, 0.1])
     spread = middle - good or np.max(np.abs(y - middle)) or 1.0
-    t: Array = np.clip(y - middle, -WORST * spread, WORST * spread) / spread
-    return np.where(t > 0, np.log1p(np.maximum(t, 0.0)), t)
+    scaled: Array = np.clip(y - middle, -BEST * spread, WORST * spread) / spread
+    return np.arcsinh(scaled)

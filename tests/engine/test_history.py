@@ -55,7 +55,9 @@ def said(resource: int, value: float = 0.5, trial: int = 0, attempt: int = 1, **
     return Report(trial, attempt, resource, {"v": value, **other})
 
 
-def run(trial: int, to: int, value: float, *, until: int = 1, bracket: int = 0, **other: float) -> list[Event]:
+def run(
+    trial: int, to: int, value: float, *, until: int = 1, bracket: int = 0, **other: float
+) -> list[Event]:
     """A trial from its start to a resource, all in one attempt; its last report is the value."""
     way = [said(step, 0.9 if step < to else value, trial, **other) for step in range(1, to + 1)]
     return [start(trial, until, bracket), began(trial), *way]
@@ -74,7 +76,12 @@ def run(trial: int, to: int, value: float, *, until: int = 1, bracket: int = 0, 
         ([start(), began(), said(1), ended(), Resume(0, 3)], RUNNING, 1, False),
         ([start(), began(), said(1), Resume(0, 3)], RUNNING, 1, True),  # promoted before its process is gone
         ([start(), began(), said(1), Resume(0, 3), said(2)], RUNNING, 2, True),
-        ([start(), began(), said(1), ended(), Resume(0, 3), began(0, 2), said(2, attempt=2)], RUNNING, 2, True),
+        (
+            [start(), began(), said(1), ended(), Resume(0, 3), began(0, 2), said(2, attempt=2)],
+            RUNNING,
+            2,
+            True,
+        ),
         ([start(until=9), began(), said(1)], RUNNING, 1, True),
         ([start(until=9), began(), said(3)], RUNNING, 3, True),
         ([start(until=9), began(), said(9)], COMPLETED, 9, True),
@@ -98,7 +105,8 @@ def test_the_status_of_a_trial(events: Sequence[Event], status: Status, resource
 
 @pytest.mark.parametrize(
     ("resource", "bracket", "level"),
-    [(0, 0, 1), (1, 0, 3), (2, 0, 3), (3, 0, 9), (8, 0, 9), (0, 1, 3), (1, 1, 3), (2, 1, 3), (3, 1, 9), (0, 2, 9), (5, 2, 9)],
+    [(0, 0, 1), (1, 0, 3), (2, 0, 3), (3, 0, 9), (8, 0, 9), (0, 1, 3), (1, 1, 3), (2, 1, 3), (3, 1, 9),
+     (0, 2, 9), (5, 2, 9)],
 )  # fmt: skip
 def test_where_a_trial_is_judged_next(resource: int, bracket: int, level: int) -> None:
     events = [start(0, 9, bracket), *([began(), said(resource)] if resource else [])]
@@ -166,12 +174,20 @@ def test_who_is_to_blame(outcome: Outcome, failures: int, disruptions: int) -> N
          {1: [(1, 0.4), (0, 0.5), (3, 0.5), (2, math.inf)]}),
     ],
 )  # fmt: skip
-def test_records_are_at_rungs_best_first(events: Sequence[Event], records: dict[int, list[tuple[int, float]]]) -> None:
+def test_records_are_at_rungs_best_first(
+    events: Sequence[Event], records: dict[int, list[tuple[int, float]]]
+) -> None:
     history = fold(*events)
-    found = {level: [(e.trial, e.score.loss) for e in rung.entries] for level, rung in history.rungs.items() if len(rung)}
+    found = {
+        level: [(e.trial, e.score.loss) for e in rung.entries]
+        for level, rung in history.rungs.items()
+        if len(rung)
+    }
     assert found == records
     seen = sorted((o.level, o.trial, o.loss) for o in history.observations())
-    assert seen == sorted((level, trial, loss) for level, entries in records.items() for trial, loss in entries)
+    assert seen == sorted(
+        (level, trial, loss) for level, entries in records.items() for trial, loss in entries
+    )
     for level in history.levels:
         assert history.record_count(level) == sum(math.isfinite(loss) for _, loss in records.get(level, []))
 
@@ -277,7 +293,9 @@ def test_who_may_be_promoted(events: Sequence[Event], candidate: int | None) -> 
         ([start(until=9), began(), said(3), ended(units=3)], 3, 3),  # tells every third unit only
     ],
 )  # fmt: skip
-def test_units_are_counted_once_and_repeated_ones_again(events: Sequence[Event], units: int, of_trial: int) -> None:
+def test_units_are_counted_once_and_repeated_ones_again(
+    events: Sequence[Event], units: int, of_trial: int
+) -> None:
     history = fold(*events)
     assert (history.units, history.trials[0].units) == (units, of_trial)
 
@@ -313,7 +331,8 @@ def test_reports_that_change_nothing(report: Report, known: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "end", [[Stop(0, "r")], [Failed(0, "r")], [ended(attempt=2)], [said(3, attempt=2)], [said(3, NAN, attempt=2)]]
+    "end",
+    [[Stop(0, "r")], [Failed(0, "r")], [ended(attempt=2)], [said(3, attempt=2)], [said(3, NAN, attempt=2)]],
 )
 def test_after_its_end_nothing_of_a_trial_is_news(end: list[Event]) -> None:
     assert fold(*HALFWAY, *end).knows(said(3, attempt=2))
@@ -413,7 +432,15 @@ def test_a_study_that_is_opened_again_has_not_finished() -> None:
 
 def test_settings_and_fits_are_the_last_ones() -> None:
     one, two = Fitted(2, "gp", {"v": (0.0,)}), Fitted(9, "gp", {"v": (1.0,)})
-    history = fold(*run(0, 1, 0.5), one, Steered("workers", 4), Steered("paused", 1), *run(1, 1, 0.4), two, Steered("workers", 2))
+    history = fold(
+        *run(0, 1, 0.5),
+        one,
+        Steered("workers", 4),
+        Steered("paused", 1),
+        *run(1, 1, 0.4),
+        two,
+        Steered("workers", 2),
+    )
     assert history.settings == {"workers": 2, "paused": 1}
     assert (history.fitted, history.fitted_records) == (two, 2)
 

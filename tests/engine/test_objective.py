@@ -49,7 +49,8 @@ def test_best_first() -> None:
         Score(False, 2.0, -100.0),
         DIVERGED,
     ]
-    assert sorted(reversed(ranked)) == ranked
+    worst_first = ranked[::-1]
+    assert sorted(worst_first) == ranked
     assert [score.feasible for score in ranked] == [True, True, False, False, False, False]
 
 

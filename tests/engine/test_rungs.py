@@ -73,7 +73,9 @@ def test_quota_is_rounded_down(eta: int, expected: list[int]) -> None:
     ],
 )
 def test_bracket_weights(rungs: int, brackets: int, eta: int, parts: list[Fraction]) -> None:
-    assert bracket_weights(rungs, brackets, eta) == pytest.approx([float(part / sum(parts)) for part in parts])
+    assert bracket_weights(rungs, brackets, eta) == pytest.approx(
+        [float(part / sum(parts)) for part in parts]
+    )
 
 
 @pytest.mark.parametrize("count", [0, -1, 5, 100])

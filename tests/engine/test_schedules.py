@@ -1,4 +1,4 @@
-"""Schedules as pictures: workers take work in turn, and one of them, the oldest, gets its work done at a time."""
+"""Schedules as pictures: workers take work in turn, and the one that has had its longest gets it done."""
 
 from __future__ import annotations
 
@@ -19,7 +19,18 @@ from hpo_engine.schedulers.asha_stop import AshaStop
 from hpo_engine.schedulers.brackets import Brackets
 from hpo_engine.schedulers.fifo import Fifo
 from hpo_engine.searchers import Suggestion
-from hpo_engine.types import AttemptEnded, AttemptStarted, Fitted, Outcome, Report, Resume, Start, Status, Stop, Wait
+from hpo_engine.types import (
+    AttemptEnded,
+    AttemptStarted,
+    Fitted,
+    Outcome,
+    Report,
+    Resume,
+    Start,
+    Status,
+    Stop,
+    Wait,
+)
 
 NINE, NAN = (1, 3, 9), math.nan
 
@@ -312,7 +323,9 @@ def test_a_tie_stops_the_younger() -> None:
 
 
 def test_nobody_is_stopped_by_the_rule_between_rungs_or_at_the_end() -> None:
-    told, engine = play(asha_stop(), [{1: 3, 2: 99, 3: 3, 9: 99}, {1: 2, 2: 99, 3: 2, 9: 98}, {1: 1, 2: 99, 3: 1, 9: 99}])
+    told, engine = play(
+        asha_stop(), [{1: 3, 2: 99, 3: 3, 9: 99}, {1: 2, 2: 99, 3: 2, 9: 98}, {1: 1, 2: 99, 3: 1, 9: 99}]
+    )
     assert told == ["start 0 ->9", "start 1 ->9", "start 2 ->9"]
     assert picture(engine) == ["0 =========*", "1 =========*", "2 =========*"]
 

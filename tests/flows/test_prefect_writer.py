@@ -193,7 +193,7 @@ def test_a_server_that_comes_late_is_told_everything(
 ) -> None:
     gate = Gate(prefect_server)
     with patience(gate.url):
-        writer = PrefectWriter("digits", run, pace=QUICK)
+        writer = PrefectWriter("digits", run, pace=QUICK, watch=False)
         writer.show(VIEW, [LegStarted(0, 1, 3, 0.0)])
         time.sleep(1.0)
         gate.open()

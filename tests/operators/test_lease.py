@@ -55,7 +55,14 @@ def process() -> subprocess.Popen[bytes]:
 
 
 def of(pid: int, **other: object) -> dict[str, Any]:
-    me = {"epoch": 1, "host": host_id(), "pid": pid, "started": process_started(pid), "beat": 3, "released": False}
+    me = {
+        "epoch": 1,
+        "host": host_id(),
+        "pid": pid,
+        "started": process_started(pid),
+        "beat": 3,
+        "released": False,
+    }
     return {**me, **other}
 
 
@@ -190,7 +197,9 @@ def test_another_boot_or_container_is_another_host() -> None:
 # -- the heartbeat ------------------------------------------------------------------------------------
 
 
-def test_a_heart_beats_until_it_is_stopped_and_gives_the_study_free(store: DirectoryStore, quick: None) -> None:
+def test_a_heart_beats_until_it_is_stopped_and_gives_the_study_free(
+    store: DirectoryStore, quick: None
+) -> None:
     heart = Heartbeat(store, "s", 4)
     assert owner(store) == {**of(os.getpid()), "epoch": 4, "beat": owner(store)["beat"]}
     until(lambda: owner(store)["beat"] >= 4)

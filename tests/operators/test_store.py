@@ -54,7 +54,14 @@ def test_put_once_refuses_a_key_that_was_put(store: Store) -> None:
 
 
 def test_list_is_sorted_deep_and_ends_at_the_prefix(store: Store) -> None:
-    for key in ("s/journal/2", "s/journal/10", "s/journal/1", "s/journal/deep/er/x", "s/journals/1", "t/journal/1"):
+    for key in (
+        "s/journal/2",
+        "s/journal/10",
+        "s/journal/1",
+        "s/journal/deep/er/x",
+        "s/journals/1",
+        "t/journal/1",
+    ):
         store.put(key, b"")
     assert store.list("s/journal/") == ["s/journal/1", "s/journal/10", "s/journal/2", "s/journal/deep/er/x"]
     assert store.list("s/nothing/") == []
@@ -70,11 +77,18 @@ def test_a_key_is_no_folder_and_a_folder_no_key(store: Store) -> None:
     assert store.list("s/") == ["s/a/b"]
 
 
-@pytest.mark.parametrize("key", ["..", "../a", "s/../../a", "s/..", "/etc/passwd", "", ".", "s/./a", "s//a", "s/a/"])
+@pytest.mark.parametrize(
+    "key", ["..", "../a", "s/../../a", "s/..", "/etc/passwd", "", ".", "s/./a", "s//a", "s/a/"]
+)
 @pytest.mark.parametrize("call", ["get", "put", "put_once", "delete", "upload", "download"])
 def test_a_key_that_leads_elsewhere_is_refused(store: Store, tmp_path: Path, call: str, key: str) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    rest = {"put": (b"x",), "put_once": (b"x",), "upload": (tmp_path / "file",), "download": (tmp_path / "file",)}
+    rest = {
+        "put": (b"x",),
+        "put_once": (b"x",),
+        "upload": (tmp_path / "file",),
+        "download": (tmp_path / "file",),
+    }
     with pytest.raises(StoreError, match="no key"):
         getattr(store, call)(key, *rest.get(call, ()))
 
@@ -133,7 +147,9 @@ def test_of_two_processes_one_is_first(kind: str, tmp_path: Path) -> None:
     a, b = ((store.get(f"s/won/{name}") or b"").decode().split() for name in "ab")
     assert sorted(map(int, a + b)) == list(range(ROUNDS)), "each key has exactly one winner"
     for name, won in (("a", a), ("b", b)):
-        assert all(store.get(f"s/race/{turn}") == name.encode() for turn in won), "and holds the winner's bytes"
+        assert all(store.get(f"s/race/{turn}") == name.encode() for turn in won), (
+            "and holds the winner's bytes"
+        )
     assert len(store.list("s/race/")) == ROUNDS
 
 
@@ -195,7 +211,9 @@ def test_a_crash_in_the_middle_leaves_the_old_value_and_nothing_listed(
 
 
 @pytest.mark.parametrize("call", ["put", "put_once", "upload"])
-def test_an_error_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_an_error_in_the_middle_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     store = DirectoryStore(tmp_path / "store")
     (tmp_path / "file").write_bytes(b"new")
     store.put("s/old", b"old")
@@ -216,7 +234,7 @@ def test_every_write_is_synced_with_all_new_directories_above_it(
     real = os.fsync
 
     def spy(descriptor: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         synced.append("data" if path.name.startswith(".tmp-") else str(path.relative_to(tmp_path)))
         real(descriptor)
 
