@@ -62,7 +62,9 @@ def main() -> int:
     arguments = parser(__doc__).parse_args()
     with TemporaryDirectory() as root:
         events, batches = write(Path(root), TRIALS)
-        read = "import sys, json; from benchmarks.opening import opened; print(json.dumps(opened(sys.argv[1])))"
+        read = (
+            "import sys, json; from benchmarks.opening import opened; print(json.dumps(opened(sys.argv[1])))"
+        )
         said = subprocess.run([sys.executable, "-c", read, root], capture_output=True, text=True, check=True)
         measured = json.loads(said.stdout)
     figures = [

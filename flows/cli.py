@@ -29,10 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except AbohbError as error:
-        print(f"abohb: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return _code(error)
     except KeyboardInterrupt:
-        again = f" The same command goes on where it was: {_again(arguments)}" if hasattr(arguments, "study") else ""
+        again = (
+            f" The same command goes on where it was: {_again(arguments)}"
+            if hasattr(arguments, "study")
+            else ""
+        )
         print(f"abohb: interrupted.{again}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has gone; the interpreter must not flush into it again
@@ -51,9 +55,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    tune = commands.add_parser("tune", help="tune a study; the same command again goes on, or shows the result")
+    tune = commands.add_parser(
+        "tune", help="tune a study; the same command again goes on, or shows the result"
+    )
     tune.add_argument("study", type=Path, help="the study file (docs/study-file.md)")
-    tune.add_argument("--take-over", action="store_true", help="also when another controller is at work on it")
+    tune.add_argument(
+        "--take-over", action="store_true", help="also when another controller is at work on it"
+    )
     tune.add_argument("--json", action="store_true", help="print nothing but the result, as one JSON object")
     tune.set_defaults(run=_tune)
     check = commands.add_parser("check", help="validate a study file and show what would run")
@@ -81,17 +89,20 @@ def _tune(arguments: argparse.Namespace) -> int:
         raise StudyError(problems, str(arguments.study))
     say = _say(sys.stderr if arguments.json else sys.stdout)
     store = local_store(study)
-    code = OK
-    if not ended(study, replay(study, store)):
+    if ended(study, replay(study, store)):
+        view, code = final_view(study, store), OK
+    else:
         from flows.tune import tune_in_prefect
 
         with closing(display_for(quiet=arguments.json)) as display:
-            view, ending = tune_in_prefect(study, [display], take_over=arguments.take_over, say=say)
+            view, ending, lost = tune_in_prefect(study, [display], take_over=arguments.take_over, say=say)
+        if lost:
+            say(lost)
         code = INTERRUPTED if not ending.final else FAILED if ending.failed else OK
-    else:
-        view = final_view(study, store)
     view = dataclasses.replace(view, again=_again(arguments))
-    print(result_json(view) if arguments.json else "\n" + result_text(view), end="\n" if arguments.json else "")
+    print(
+        result_json(view) if arguments.json else "\n" + result_text(view), end="\n" if arguments.json else ""
+    )
     return code
 
 
@@ -139,18 +150,13 @@ def _again(arguments: argparse.Namespace) -> str:
 
 
 def _code(error: AbohbError) -> int:
-    from flows.study_file import StudyError
     from operators.journal import Fenced, JournalError
     from operators.lease import Owned
+    from operators.store import StoreError
 
-    match error:
-        case Owned() | Fenced():
-            return OWNED
-        case JournalError():
-            return UNUSABLE
-        case StudyError():
-            return WRONG
-    return WRONG
+    if isinstance(error, (Owned, Fenced)):
+        return OWNED
+    return UNUSABLE if isinstance(error, (JournalError, StoreError)) else WRONG
 
 
 if __name__ == "__main__":

@@ -118,7 +118,9 @@ class Controller:
             attempt = self.history.trials[id].attempt
             seen = observed.get((id, attempt))
             if seen is None and ending:
-                self._tell(AttemptEnded(id, attempt, Outcome.INTERRUPTED, evidence={"message": "never launched"}))
+                self._tell(
+                    AttemptEnded(id, attempt, Outcome.INTERRUPTED, evidence={"message": "never launched"})
+                )
             elif seen is not None and not seen.running:
                 self._tell(seen.verdict or AttemptEnded(id, attempt, Outcome.LOST))
 
@@ -128,7 +130,9 @@ class Controller:
         history, budget = self.history, self.study.budget
         if history.failed_in_a_row >= self.study.max_failed_trials:
             last = next(trial for trial in reversed(history.trials) if trial.status is Status.FAILED)
-            return Ending(f"{history.failed_in_a_row} trials in a row failed, the last: {last.reason}", failed=True)
+            return Ending(
+                f"{history.failed_in_a_row} trials in a row failed, the last: {last.reason}", failed=True
+            )
         if budget.hours is not None and self.elapsed >= budget.hours * 3600:
             return Ending(f"the budget of {budget.hours:g} hours is used")
         if budget.resource is not None and history.units >= budget.resource:
@@ -177,4 +181,3 @@ class Controller:
         if order != known and not (known is None and trial.attempt == 1 and order == Order(trial.until)):
             self._store.put(order_key(self.study.name, trial.id), encode_order(order))
         self._orders[trial.id] = order
-

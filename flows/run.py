@@ -65,7 +65,9 @@ def tune_locally(
     return final_view(study, store), ending
 
 
-def _drive(session: Session, shows: Sequence[Show], heartbeat: Heartbeat, cancelled: Callable[[], bool]) -> Ending:
+def _drive(
+    session: Session, shows: Sequence[Show], heartbeat: Heartbeat, cancelled: Callable[[], bool]
+) -> Ending:
     controller = session.controller
     try:
         while True:

@@ -6,12 +6,12 @@ has cancelled the run; when it is slow or gone, tuning does not notice.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect import Flow, flow
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed, State
 
 from flows.loop import Ending
@@ -26,48 +26,49 @@ from flows.view import StudyView
 @flow(name="tune", log_prints=False)
 def tune(study: Study) -> State[Any]:
     """Tune a study on the machine that runs this flow; the same study again goes on where it was."""
-    view, ending = _tuned(study, ())
-    return _state(view, ending)
+    return _state(*_tuned(study, ())[:2])
 
 
 def tune_in_prefect(
     study: Study, shows: Sequence[Show], *, take_over: bool = False, say: Callable[[str], None] = print
-) -> tuple[StudyView, Ending]:
+) -> tuple[StudyView, Ending, str]:
     """Tune a study inside a run of the flow `tune`, with the configured Prefect or one of our own.
 
-    Raises what `flows.run.tune_locally` does. Whatever becomes of Prefect, the study is tuned.
+    Raises what `flows.run.tune_locally` does, KeyboardInterrupt for SIGTERM too. Whatever becomes of Prefect, the
+    study is tuned; the text says what of it Prefect was not told.
     """
-    results: list[tuple[StudyView, Ending]] = []
+    results: list[tuple[StudyView, Ending, str]] = []
 
     def body(study: Study) -> State[Any]:
-        results.append(_tuned(study, shows, take_over=take_over, say=say))
-        return _state(*results[-1])
+        results.append(_tuned(study, shows, take_over=take_over))
+        return _state(*results[-1][:2])
 
     watched: Flow[..., Any] = flow(name="tune", flow_run_name=study.name)(body)
     with prefect_api(say) as prefect:
         if prefect.note:
             say(prefect.note)
-        outlive(watched, study, prefect, say)
+        try:
+            outlive(watched, study, prefect, say)
+        except TerminationSignal as error:
+            raise KeyboardInterrupt from error
     return results[-1]
 
 
-def _tuned(
-    study: Study,
-    shows: Sequence[Show],
-    *,
-    take_over: bool = False,
-    say: Callable[[str], None] = lambda line: None,
-) -> tuple[StudyView, Ending]:
+def _tuned(study: Study, shows: Sequence[Show], *, take_over: bool = False) -> tuple[StudyView, Ending, str]:
     context = FlowRunContext.get()
-    if context is None or context.flow_run is None:  # Prefect could not be reached at all
-        return tune_locally(study, shows, take_over=take_over)
-    writer = PrefectWriter(study.name, context.flow_run.id, unit=study.resource.name)
+    run = context.flow_run if context else None
+    if run is None:  # Prefect could not be reached at all
+        return *tune_locally(study, shows, take_over=take_over), ""
+    # A runner delivers a cancellation itself, as SIGTERM, and only to runs of a deployment.
+    writer = PrefectWriter(study.name, run.id, unit=study.resource.name, watch=run.deployment_id is None)
+    lost = ""
     try:
-        return tune_locally(study, [*shows, writer], take_over=take_over, cancelled=writer.cancelled.is_set)
+        view, ending = tune_locally(
+            study, [*shows, writer], take_over=take_over, cancelled=writer.cancelled.is_set
+        )
     finally:
         lost = writer.close()
-        if lost:
-            say(lost)
+    return view, ending, lost
 
 
 def _state(view: StudyView, ending: Ending) -> State[Any]:

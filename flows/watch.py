@@ -15,11 +15,12 @@ class Watch:
         self._study = study
         self._failures: dict[Outcome, Failures] = {}
         self._values: dict[int, float] = {}  # trial -> its last objective
-        self._until: dict[int, int] = {}
+        self._until: dict[int, int] = {}  # as ordered now
+        self._aims: dict[int, int] = {}  # as ordered when its last attempt began
         self._stopped: set[int] = set()
         self._legs: list[Leg] = []
         self.messages: list[str] = []
-        self._told_restart = False
+        self._restart_told = False
 
     def saw(self, event: Event, at: float) -> None:
         match event:
@@ -33,7 +34,8 @@ class Watch:
         if until is not None:
             self._until[event.trial] = until  # type: ignore[union-attr]
         if isinstance(event, AttemptStarted):
-            self._legs.append(LegStarted(event.trial, event.attempt, self._until[event.trial], at))
+            self._aims[event.trial] = self._until[event.trial]
+            self._legs.append(LegStarted(event.trial, event.attempt, self._aims[event.trial], at))
 
     def _ended(self, event: AttemptEnded, at: float) -> None:
         stopped = event.trial in self._stopped
@@ -41,7 +43,7 @@ class Watch:
             LegEnded(
                 event.trial,
                 event.attempt,
-                self._until[event.trial],
+                self._aims[event.trial],
                 Outcome.OK if stopped else event.outcome,  # we ended it: no news about its code
                 event.seconds,
                 at,
@@ -50,11 +52,26 @@ class Watch:
                 value=self._values.get(event.trial),
             )
         )
+        if self._study.resource.resumable and not event.started_at and event.trial in self._values:
+            self._restarted(event)
         if event.outcome.blame is not Blame.NOBODY:
             before = self._failures.get(event.outcome)
             last = (event.evidence.get("log") or event.evidence.get("message") or "").strip().splitlines()
             self._failures[event.outcome] = Failures(
-                event.outcome, (before.count if before else 0) + 1, event.trial, event.attempt, last[-1] if last else ""
+                event.outcome,
+                (before.count if before else 0) + 1,
+                event.trial,
+                event.attempt,
+                last[-1] if last else "",
+            )
+
+    def _restarted(self, event: AttemptEnded) -> None:
+        """Told once: the user may not know that the training code writes no checkpoints."""
+        if event.attempt > 1 and not self._restart_told:
+            self._restart_told = True
+            self.messages.append(
+                f"Trial {event.trial} had no checkpoint to go on from and started over, as all of them will. "
+                "Report checkpoints (docs/trial-contract.md), or say resource: {resumable: false}."
             )
 
     def legs(self) -> list[Leg]:
@@ -62,7 +79,9 @@ class Watch:
         legs, self._legs = self._legs, []
         return legs
 
-    def view(self, history: History, *, elapsed: float, waiting: str = "", workers: int | None = None) -> StudyView:
+    def view(
+        self, history: History, *, elapsed: float, waiting: str = "", workers: int | None = None
+    ) -> StudyView:
         """O(running trials): it is made on each pass."""
         study, top = self._study, history.levels[-1]
         started = len(history.trials)
@@ -123,7 +142,9 @@ class Watch:
         budget, unit = self._study.budget, self._study.resource.name
         parts = []
         if budget.trials is not None:
-            parts.append((len(history.trials) / budget.trials, f"{len(history.trials)} of {budget.trials} trials"))
+            parts.append(
+                (len(history.trials) / budget.trials, f"{len(history.trials)} of {budget.trials} trials")
+            )
         if budget.hours is not None:
             hours = elapsed / 3600
             parts.append((hours / budget.hours, f"{hours:.2g} of {budget.hours:g} hours"))

@@ -1,9 +1,9 @@
 """Domains: the values that one hyper-parameter may take, and where they lie on its axes of the unit cube.
 
-    domain        coordinates   how a value is encoded
-    Float         1             linear in the value, or in its logarithm
-    Int, Ordinal  1             the same; each value owns the half unit on both its sides
-    Categorical   one a value   one-hot times sqrt(1/2): two different categories lie at distance 1
+domain        coordinates   how a value is encoded
+Float         1             linear in the value, or in its logarithm
+Int, Ordinal  1             the same; each value owns the half unit on both its sides
+Categorical   one a value   one-hot times sqrt(1/2): two different categories lie at distance 1
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ class Engine:
     A decision depends on the journal alone: randomness is drawn from (seed, number of events), so an engine
     that was rebuilt from the journal, at whatever point, decides what the first one would have.
 
-    >>> event = engine.ask()                    # Start, Resume or Fitted; Wait when there is nothing to decide
-    >>> journal.append(engine.tell(event))      # what is now true: the event, and perhaps a Stop that it causes
+    >>> event = engine.ask()  # Start, Resume or Fitted; Wait when there is nothing to decide
+    >>> journal.append(engine.tell(event))  # what is now true: the event, and perhaps a Stop that it causes
     """
 
     def __init__(

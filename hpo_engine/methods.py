@@ -75,7 +75,9 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 
-def make_method(factory: str | Callable[..., Method], setting: Setting, options: Mapping[str, Value]) -> Method:
+def make_method(
+    factory: str | Callable[..., Method], setting: Setting, options: Mapping[str, Value]
+) -> Method:
     """A method by name, or by a factory of the user's own `(setting, *, option=...) -> Method`.
 
     MethodError: the name is unknown, or an option is, or its value cannot be.

@@ -41,9 +41,10 @@ class Journal:
     """Read all with `read`; then `claim` to become the writer, then `append`.
 
     >>> journal = Journal(store, "digits")
-    >>> for batch in journal.read(): ...
-    >>> journal.claim(now)                 # Fenced if another one was quicker
-    >>> journal.append(events, now)        # Fenced if another one has claimed it since
+    >>> for batch in journal.read():
+    ...     ...
+    >>> journal.claim(now)  # Fenced if another one was quicker
+    >>> journal.append(events, now)  # Fenced if another one has claimed it since
     """
 
     def __init__(self, store: Store, study: str) -> None:

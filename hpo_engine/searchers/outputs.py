@@ -1,9 +1,9 @@
 """What the models learn from: a history as rows of numbers, one table for each output.
 
-    output         rows                                 target
-    loss           rung records with a finite loss      `compressed`, then standardised
-    constraint k   the same                             asinh of it in units of its median size
-    failure        trials, once one diverged or failed  1 if it did, -1 if it reported and did not
+output         rows                                 target
+loss           rung records with a finite loss      `compressed`, then standardised
+constraint k   the same                             asinh of it in units of its median size
+failure        trials, once one diverged or failed  1 if it did, -1 if it reported and did not
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ def build(method: str, space: SearchSpace = SPACE, seed: int = 0, trials: int | 
 
 
 def bowl(config: dict[str, object], resource: int) -> float:
-    loss = (math.log10(float(config.get("lr", 0.1))) + 2) ** 2 / 4 + abs(int(config.get("layers", 1)) - 3) / 10  # type: ignore[call-overload,arg-type]
+    loss = (math.log10(float(config.get("lr", 0.1))) + 2) ** 2 / 4 + abs(
+        int(config.get("layers", 1)) - 3
+    ) / 10  # type: ignore[call-overload,arg-type]
     return loss + 1 / resource
 
 
@@ -69,7 +71,12 @@ def play(
             if isinstance(answer, (Start, Resume)):
                 journal += engine.tell(AttemptStarted(answer.trial, history.trials[answer.trial].attempt + 1))
         trial = history.trials[chance.choice(list(history.running))]
-        told = Report(trial.id, trial.attempt, trial.resource + 1, {"loss": loss(dict(trial.config), trial.resource + 1)})
+        told = Report(
+            trial.id,
+            trial.attempt,
+            trial.resource + 1,
+            {"loss": loss(dict(trial.config), trial.resource + 1)},
+        )
         journal += engine.tell(told)
         if trial.id not in history.running:
             journal += engine.tell(AttemptEnded(trial.id, trial.attempt, Outcome.OK, 1))
@@ -126,7 +133,9 @@ def test_divergence_everywhere_ends_no_study(method: str, bad: float) -> None:
 @every_method
 @pytest.mark.parametrize("constant", [0.0, 1e300, 1e-300, -5.0])
 def test_losses_without_information_end_no_study(method: str, constant: float) -> None:
-    assert len([e for e in play(build(method), lambda config, resource: constant) if isinstance(e, Start)]) == 25
+    assert (
+        len([e for e in play(build(method), lambda config, resource: constant) if isinstance(e, Start)]) == 25
+    )
 
 
 @every_method

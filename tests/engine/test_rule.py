@@ -144,7 +144,10 @@ def test_stopping_follows_the_wording(block: int) -> None:
                 engine.tell(AttemptStarted(trial, 1))
                 reference.first[trial] = steps[answer.bracket]
                 continue
-            trial, loss = chance.choice(running), chance.choice(LOSSES[:7]) if chance.random() < 0.97 else math.nan
+            trial, loss = (
+                chance.choice(running),
+                chance.choice(LOSSES[:7]) if chance.random() < 0.97 else math.nan,
+            )
             resource = engine.history.trials[trial].resource + 1
             told = engine.tell(Report(trial, 1, resource, {"loss": loss}))
             reference.report(trial, resource, loss)

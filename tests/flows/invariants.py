@@ -67,7 +67,9 @@ def resumed_from_own_checkpoint(events: Sequence[Event]) -> None:
         if isinstance(event, Report) and event.checkpoint:
             saved[event.trial].add(event.resource)
         elif isinstance(event, AttemptEnded):
-            assert event.started_at in saved[event.trial], f"{event}: its checkpoints are {saved[event.trial]}"
+            assert event.started_at in saved[event.trial], (
+                f"{event}: its checkpoints are {saved[event.trial]}"
+            )
 
 
 def stop_with_its_report(batches: Sequence[Batch]) -> None:

@@ -54,7 +54,9 @@ print(ending.reason)
 """
 
 
-def write_study(folder: Path, *, name: str = "killed", method: str = "asha", trials: int = 30) -> tuple[Path, Study]:
+def write_study(
+    folder: Path, *, name: str = "killed", method: str = "asha", trials: int = 30
+) -> tuple[Path, Study]:
     (folder / "trial.sh").write_text(TRIAL)
     path = folder / "study.yaml"
     path.write_text(STUDY.format(name=name, method=method, trials=trials))

@@ -53,7 +53,9 @@ def decisions(events: list[Event]) -> list[Event]:
     return [event for event in events if isinstance(event, (Start, Resume, Stop))]
 
 
-@pytest.mark.parametrize("survivors", [True, False], ids=["jobs outlive the controller", "workers die with it"])
+@pytest.mark.parametrize(
+    "survivors", [True, False], ids=["jobs outlive the controller", "workers die with it"]
+)
 @pytest.mark.parametrize("method", ["asha", "asha-stop"])
 def test_a_crash_at_every_write(method: str, survivors: bool) -> None:
     study = make_study(method)

@@ -195,7 +195,7 @@ def test_a_server_that_comes_late_is_told_everything(
     with patience(gate.url):
         writer = PrefectWriter("digits", run, pace=QUICK, watch=False)
         writer.show(VIEW, [LegStarted(0, 1, 3, 0.0)])
-        time.sleep(1.0)
+        time.sleep(2.5)  # longer than the tries that one request makes
         gate.open()
         assert until(lambda: "trial-0 to epoch 3" in legs_of(client, run))
         gate.close()
@@ -207,6 +207,7 @@ def test_a_server_that_comes_late_is_told_everything(
     gate.close()
     states = {name: leg.state_type for name, leg in legs_of(client, run).items()}
     assert states == {"trial-0 to epoch 3": StateType.COMPLETED, "trial-1 to epoch 3": StateType.FAILED}
+    assert client.read_flow_run(run).name == "digits"
 
 
 class Gate:

@@ -255,6 +255,13 @@ def test_the_same_words_from_another_writer_are_a_fence(store: DirectoryStore) -
         first.append((), 1.0)
 
 
+def test_of_two_claims_in_the_same_words_at_the_same_second_one_wins(store: DirectoryStore) -> None:
+    a, b = Journal(store, "s"), Journal(store, "s")
+    a.claim(0.0, said(0))
+    with pytest.raises(Fenced):
+        b.claim(0.0, said(0))
+
+
 def test_of_two_claims_at_once_one_wins(store: DirectoryStore) -> None:
     a, b = Journal(store, "s"), Journal(store, "s")
     assert list(a.read()) == list(b.read()) == []
