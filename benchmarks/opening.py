@@ -1,4 +1,4 @@
-"""What it takes to open a study of 10,000 trials: its real journal, on disk, read and folded in a new process."""
+"""What it takes to open a study of 10,000 trials: its journal, on disk, read and folded in a new process."""
 
 from __future__ import annotations
 

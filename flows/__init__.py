@@ -1,7 +1,7 @@
 """Studies and what runs them. Importing it loads numpy and scipy with one BLAS thread.
 
-With more threads the last bits of a model fit depend on the machine's load, and the matrices here are too small
-to gain from them. The environment is left as it was: training code has its own threads.
+With more threads the last bits of a model fit depend on the machine's load, and the matrices here are too
+small to gain from them. The environment is left as it was: training code has its own threads.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def occupied(history: History) -> int:
 
 
 def balance(history: History, workers: int) -> Iterator[Held | Released]:
-    """Fewer workers than trials at work: the newest pause at their next report. Room again: the oldest go on."""
+    """Fewer workers than trials at work: the newest pause at their next report. Room again: the oldest go."""
     trials = [history.trials[id] for id in history.running]
     active = [trial.id for trial in trials if trial.live and not trial.held]
     for id in active[workers:]:

@@ -9,8 +9,8 @@ from flows.study_methods import factory_of
 from hpo_engine.engine import Engine, Limits
 from hpo_engine.history import History
 from hpo_engine.methods import METHODS, Setting, make_method
-from operators.attempt import AttemptSpec
 from hpo_engine.types import Trial
+from operators.attempt import AttemptSpec
 
 
 def build_engine(study: Study) -> Engine:

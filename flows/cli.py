@@ -1,8 +1,8 @@
 """The command `abohb`.
 
 Exit codes: 0 the study has ended, or the check found nothing; 1 the study failed; 2 the study file or the
-arguments are wrong; 3 another controller is at work on the study, or took it over; 4 interrupted or cancelled:
-the same command goes on; 5 the store or the journal cannot be used.
+arguments are wrong; 3 another controller is at work on the study, or took it over; 4 interrupted or
+cancelled: the same command goes on; 5 the store or the journal cannot be used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from pathlib import Path
 from hpo_engine.types import AbohbError
 
 OK, FAILED, WRONG, OWNED, INTERRUPTED, UNUSABLE = range(6)
-CODES = "exit codes: 0 ended, 1 the study failed, 2 wrong study file or arguments, 3 another controller has the study,\n4 interrupted (the same command goes on), 5 the store cannot be used"  # fmt: skip
+CODES = """\
+exit codes: 0 ended, 1 the study failed, 2 wrong study file or arguments, 3 another controller has the study,
+4 interrupted (the same command goes on), 5 the store cannot be used"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -34,7 +34,7 @@ class Inbox:
             try:
                 if data is None:
                     continue
-                elif key.startswith(inbox_prefix(self._study)):
+                if key.startswith(inbox_prefix(self._study)):
                     reports.append(decode_report(data))
                 else:
                     document = json.loads(data)

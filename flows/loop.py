@@ -23,7 +23,6 @@ from hpo_engine.types import (
     Finished,
     Outcome,
     Status,
-    Steered,
     Trial,
     Wait,
 )
@@ -62,7 +61,8 @@ class Controller:
         self.messages: list[str] = []  # what the user should be told once
         self._store, self._backend, self._journal, self._clock = store, backend, journal, clock
         self._inbox = Inbox(store, study.name)
-        self._unwritten: list[Event] = []
+        self._unwritten: list[Event] = []  # told to the engine, not journalled yet
+        self._written: list[Event] = []  # journalled, not returned yet
         self._orders: dict[int, Order] = {}  # as last written; a cache
         self._began = clock() - journal.active
         self._cancelled: str | None = None
@@ -98,8 +98,8 @@ class Controller:
         ending = self._ending() or self._decide()
         if ending and ending.final and not self.history.live:
             self._tell(Finished(ending.reason, ending.failed))
-        events = tuple(self._unwritten)
         self._write()
+        events, self._written = tuple(self._written), []
         self._inbox.clear(news)
         self.messages += [f"{key} could not be read and was dropped" for key in news.unreadable]
         self._apply(observed, ending)
@@ -111,6 +111,7 @@ class Controller:
     def _write(self) -> None:
         if self._unwritten:
             self._journal.append(self._unwritten, self._clock())
+            self._written += self._unwritten
             self._unwritten = []
 
     def _fold_ends(self, observed: World, ending: Ending | None) -> None:

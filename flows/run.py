@@ -46,8 +46,8 @@ def tune_locally(
     """Tune a study with processes of this machine as workers, until it ends or is cancelled.
 
     The same study again goes on where it was. Owned, ChangedError, JournalError: it cannot be opened; Fenced:
-    another controller took it over meanwhile. An interrupt ends the trials, leaves the study resumable, and is
-    raised again.
+    another controller took it over meanwhile. An interrupt ends the trials, leaves the study resumable, and
+    is raised again.
     """
     store = local_store(study)
     if not take_over:

@@ -22,6 +22,9 @@ class ChangedError(AbohbError):
     """The study file contradicts the study that the store has under this name."""
 
 
+CLAIMS = 20  # tries to take over a study that somebody writes to
+
+
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """A study as its journal tells it, up to its last batch. Reading it disturbs nobody."""
@@ -41,14 +44,18 @@ def replay(study: Study, store: Store) -> Replayed:
 
     ChangedError: the file differs in what may not change. JournalError: it cannot be read.
     """
-    engine, journal, watch = build_engine(study), Journal(store, study.name), Watch(study)
-    for batch in journal.read():
+    replayed = Replayed(build_engine(study), Journal(store, study.name), Watch(study))
+    _fold(study, replayed)
+    return replayed
+
+
+def _fold(study: Study, replayed: Replayed) -> None:
+    for batch in replayed.journal.read():
         for event in batch.events:
             if isinstance(event, Opened):
                 _check_same(Study.model_validate(event.study), study)
-            engine.history.apply(event)
-            watch.saw(event, batch.time)
-    return Replayed(engine, journal, watch)
+            replayed.engine.history.apply(event)
+            replayed.watch.saw(event, batch.time)
 
 
 def ended(study: Study, replayed: Replayed) -> bool:
@@ -75,22 +82,32 @@ def open_study(
     """Become the controller of a study, new or interrupted; whoever controlled it until now is fenced.
 
     `operators.lease.check_free` asks first whether that is wanted.
-    ChangedError: the file differs in what may not change. Owned: somebody else was quicker just now.
+    ChangedError: the file differs in what may not change. Owned: others are quicker again and again.
     """
     replayed = replay(study, store)
-    engine, journal, watch = replayed.engine, replayed.journal, replayed.watch
-    news = [Opened(study.model_dump(mode="json"))]
-    if replayed.study == study and engine.history.finished is None:
-        news = []
     now = clock()
-    try:
-        journal.claim(now, news)
-    except Fenced:
-        raise Owned(f"study {study.name!r} was opened by another controller at this very moment") from None
+    for _ in range(CLAIMS):
+        news = _news(study, replayed)
+        try:
+            replayed.journal.claim(now, news)
+            break
+        except Fenced:  # whoever controls it wrote meanwhile
+            _fold(study, replayed)
+    else:
+        raise Owned(
+            f"study {study.name!r} is written to by other controllers, faster than it can be taken over"
+        )
     for event in news:
-        engine.tell(event)
-        watch.saw(event, now)
-    return Session(Controller(study, store, backend, engine, journal, clock), watch, journal.epoch)
+        replayed.engine.tell(event)
+        replayed.watch.saw(event, now)
+    controller = Controller(study, store, backend, replayed.engine, replayed.journal, clock)
+    return Session(controller, replayed.watch, replayed.journal.epoch)
+
+
+def _news(study: Study, replayed: Replayed) -> list[Opened]:
+    """The study as it is now, unless the journal has it so, and open."""
+    same = replayed.study == study and replayed.engine.history.finished is None
+    return [] if same else [Opened(study.model_dump(mode="json"))]
 
 
 def _check_same(before: Study, now: Study) -> None:

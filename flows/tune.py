@@ -1,7 +1,7 @@
 """The Prefect flow `tune`: the study's loop in the foreground, Prefect looking on from behind.
 
-The store holds the truth. Prefect is told what happens by one background thread, and is asked whether somebody
-has cancelled the run; when it is slow or gone, tuning does not notice.
+The store holds the truth. Prefect is told what happens by one background thread, and is asked whether
+somebody has cancelled the run; when it is slow or gone, tuning does not notice.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def tune_in_prefect(
 ) -> tuple[StudyView, Ending, str]:
     """Tune a study inside a run of the flow `tune`, with the configured Prefect or one of our own.
 
-    Raises what `flows.run.tune_locally` does, KeyboardInterrupt for SIGTERM too. Whatever becomes of Prefect, the
-    study is tuned; the text says what of it Prefect was not told.
+    Raises what `flows.run.tune_locally` does, KeyboardInterrupt for SIGTERM too. Whatever becomes of Prefect,
+    the study is tuned; the text says what of it Prefect was not told.
     """
     results: list[tuple[StudyView, Ending, str]] = []
 

@@ -9,7 +9,7 @@ from hpo_engine.types import AttemptEnded, AttemptStarted, Blame, Event, Outcome
 
 
 class Watch:
-    """A fold of the events, beside the history, into what only people need: failures by class, legs, messages."""
+    """A fold of the events, beside the history, into what only people need: failures, legs, messages."""
 
     def __init__(self, study: Study) -> None:
         self._study = study

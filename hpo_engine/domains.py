@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import isfinite, log, sqrt
 from sys import float_info
 from typing import TypeAlias
 
@@ -190,7 +190,7 @@ def _checked_values(kind: str, values: Sequence[Value]) -> tuple[Value, ...]:
     if isinstance(values, str) or not values:
         raise SpaceError(f"{kind}: needs a list of at least one value, got {values!r}")
     for i, v in enumerate(values):
-        if not isinstance(v, bool | int | float | str) or v != v:
+        if not isinstance(v, bool | int | float | str) or (isinstance(v, float) and not isfinite(v)):
             raise SpaceError(f"{kind}: values are numbers, strings or true/false, got {v!r}")
         if place(values[:i], v) is not None:
             raise SpaceError(f"{kind}: {v!r} is listed twice")

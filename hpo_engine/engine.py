@@ -36,7 +36,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where the engine stops by itself. Budgets of time and of resource are its caller's: it knows no clock."""
+    """Where the engine stops by itself. Budgets of time and resource are its caller's: it knows no clock."""
 
     trials: int | None = None  # how many may be started
     failures: int = 1  # of the training code, per trial, before the trial is given up
@@ -59,7 +59,7 @@ class Engine:
         history: History,
         *,
         seed: int = 0,
-        limits: Limits = Limits(),  # noqa: B008  frozen
+        limits: Limits = Limits(),
         initial: Sequence[Config] = (),
     ) -> None:
         self.method = method

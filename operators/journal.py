@@ -2,8 +2,8 @@
 
 A batch is there whole or not at all, and of two writers that write the same number one is told that it was
 not first. That is the whole of the fencing: whoever opens a study appends a batch with a higher epoch, so the
-next append of an older writer finds its number taken. Batches are never deleted; every thousand of them are
-also kept as one segment, so that opening costs few reads.
+next append of an older writer finds its number taken. Batches are never deleted; every few hundred
+of them are also kept as one segment, so that opening costs few reads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hpo_engine.types import AbohbError, Event
 from operators.codec import SCHEMA, CodecError, decode_event, dumps, encode_event
 from operators.store import Store
 
-SEGMENT = 1000  # batches
+SEGMENT = 250  # batches: what an opening reads one by one at most
 
 
 class JournalError(AbohbError):
@@ -89,6 +89,7 @@ class Journal:
     def _write(self, events: Sequence[Event], now: float, epoch: int) -> None:
         document = {
             "schema": SCHEMA,
+            "number": self.number + 1,
             "epoch": epoch,
             "writer": self._writer,
             "time": now,
@@ -118,6 +119,8 @@ class Journal:
                 )
             events = tuple(map(decode_event, document["events"]))
             batch = Batch(self.number, int(document["epoch"]), float(document["time"]), events)
+            if document["number"] != self.number:
+                raise ValueError(f"it is batch {document['number']}")
             if batch.epoch < self.epoch:
                 raise ValueError(f"epoch {batch.epoch} after epoch {self.epoch}")
         except (ValueError, KeyError, TypeError, CodecError) as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +77,10 @@ class DirectoryStore:
                 os.link(temporary, self._path(key))  # unlike rename, link refuses a name that is taken
             except FileExistsError:
                 first = False
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                    raise
+                raise StoreError(f"{self.root} cannot be a store, it has no hard links ({error})") from error
         _sync(self._path(key).parent)  # not first: what is there may be ours, and its sync have failed
         return first
 
@@ -103,6 +109,15 @@ class DirectoryStore:
             shutil.copyfile(self._path(key), target)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(key) from None
+
+    def sweep(self, prefix: str, older: float) -> None:
+        """Remove what writers that were killed have left below `prefix`, if untouched for `older` seconds."""
+        now = time.time()
+        for folder, _, names in os.walk(self._path(prefix.rstrip("/"))):
+            for left in (Path(folder, name) for name in names if name.startswith(_TEMPORARY)):
+                with contextlib.suppress(FileNotFoundError):
+                    if now - left.stat().st_mtime > older:
+                        left.unlink()
 
     @contextlib.contextmanager
     def _written(self, key: str, data: bytes) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from hpo_engine.rungs import bracket_weights
 
 @dataclass(frozen=True)
 class Brackets:
-    """How many brackets of Hyperband are used, and which one a new trial joins (Klein et al. 2020, section 4).
+    """How many brackets of Hyperband are used, and which one a trial joins (Klein et al. 2020, section 4).
 
     Brackets share the rungs: a trial is compared with all that were judged at a level, whichever bracket
     they began in, and is judged at no level below the first rung of its own.

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.study_file import load_study
 from flows.study import Study
+from flows.study_file import load_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,8 @@ while [ "$epoch" -lt "$(number order.json until)" ] && ! grep -q '"stop": *true'
     sum=$((sum + epoch))
     mkdir "ckpt-$epoch"
     echo "$sum" > "ckpt-$epoch/sum"
-    echo "{\"epoch\": $epoch, \"loss\": $rate, \"sum\": $sum, \"checkpoint\": \"ckpt-$epoch\"}" >> metrics.jsonl
+    numbers="\"epoch\": $epoch, \"loss\": $rate, \"sum\": $sum"
+    echo "{$numbers, \"checkpoint\": \"ckpt-$epoch\"}" >> metrics.jsonl
 done
 """
 
