@@ -1,8 +1,8 @@
 """Kill everything at random for a while, and see that nothing is lost.
 
 A real local study of the default method, whose controllers, agents and training processes are SIGKILLed at
-random times; then, for the rest of the time, simulated studies with a crash at a random write of the store and
-with messages late and repeated. The invariants of tests/flows/invariants.py hold on every journal, or it fails.
+random times; then, for as long, simulated studies with a crash at a random write of the store and
+with messages late and repeated. The invariants of tests/flows/invariants.py must hold on every journal.
 """
 
 from __future__ import annotations
