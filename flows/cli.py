@@ -13,6 +13,7 @@ import importlib.util
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -85,15 +86,21 @@ def _tune(arguments: argparse.Namespace) -> int:
     from flows.session import ended, replay
     from flows.study_file import StudyError, load_study
     from flows.study_local import local_problems
+    from operators.lease import check_free
 
     study = load_study(arguments.study)
     if problems := local_problems(study):
         raise StudyError(problems, str(arguments.study))
     say = _say(sys.stderr if arguments.json else sys.stdout)
     store = local_store(study)
-    if ended(study, replay(study, store)):
-        view, code = final_view(study, store), OK
+    replayed = replay(study, store)
+    if ended(study, replayed):
+        view, code = final_view(study, store, replayed), OK
     else:
+        # Before Prefect, which takes its time to start and would show a run that never ran.
+        (store.root / study.name).mkdir(parents=True, exist_ok=True)
+        if not arguments.take_over:
+            check_free(store, study.name, time.sleep)
         from flows.tune import tune_in_prefect
 
         with closing(display_for(quiet=arguments.json)) as display:

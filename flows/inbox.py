@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from hpo_engine.types import Report, Steered
+from hpo_engine.types import AbohbError, Report, Steered
 from operators.attempt import decode_report, inbox_prefix
 from operators.store import Store
+
+SETTINGS = ("workers", "paused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +17,7 @@ class News:
     keys: tuple[str, ...]
     reports: tuple[Report, ...]
     steered: tuple[Steered, ...]
-    unreadable: tuple[str, ...]
+    dropped: tuple[str, ...]  # what could not be read, and why
 
 
 class Inbox:
@@ -27,7 +29,7 @@ class Inbox:
     def read(self) -> News:
         reports: list[Report] = []
         steered: list[Steered] = []
-        unreadable: list[str] = []
+        dropped: list[str] = []
         keys = [*self._store.list(inbox_prefix(self._study)), *self._store.list(f"{self._study}/steer/")]
         for key in keys:
             data = self._store.get(key)
@@ -37,12 +39,20 @@ class Inbox:
                 if key.startswith(inbox_prefix(self._study)):
                     reports.append(decode_report(data))
                 else:
-                    document = json.loads(data)
-                    steered.append(Steered(str(document["setting"]), int(document["value"])))
-            except (ValueError, KeyError, TypeError):
-                unreadable.append(key)  # written by nobody of ours; it must not stop the study
-        return News(tuple(keys), tuple(reports), tuple(steered), tuple(unreadable))
+                    steered.append(_decode_steered(data))
+            except (AbohbError, ValueError, KeyError, TypeError) as error:
+                # Written by nobody of ours; it must not stop the study.
+                dropped.append(f"{key} could not be read and was dropped: {error}")
+        return News(tuple(keys), tuple(reports), tuple(steered), tuple(dropped))
 
     def clear(self, news: News) -> None:
         for key in news.keys:
             self._store.delete(key)
+
+
+def _decode_steered(data: bytes) -> Steered:
+    document = json.loads(data)
+    setting, value = document["setting"], document["value"]
+    if setting not in SETTINGS or type(value) is not int or value < 0:
+        raise ValueError(f"{setting} {value!r}: there is {' and '.join(SETTINGS)}, numbers from 0 on")
+    return Steered(setting, value)

@@ -21,13 +21,14 @@ from hpo_engine.types import (
     AttemptEnded,
     Event,
     Finished,
+    Fitted,
     Outcome,
     Status,
     Trial,
     Wait,
 )
 from operators.attempt import Observed, Order, encode_order, order_key
-from operators.journal import Journal
+from operators.journal import Fenced, Journal
 from operators.store import Store
 
 World: TypeAlias = Mapping[tuple[int, int], Observed]
@@ -63,7 +64,7 @@ class Controller:
         self._inbox = Inbox(store, study.name)
         self._unwritten: list[Event] = []  # told to the engine, not journalled yet
         self._written: list[Event] = []  # journalled, not returned yet
-        self._orders: dict[int, Order] = {}  # as last written; a cache
+        self._orders: dict[int, tuple[int, Order]] = {}  # by trial: attempt and order last written; a cache
         self._began = clock() - journal.active
         self._cancelled: str | None = None
 
@@ -85,34 +86,41 @@ class Controller:
 
         Fenced: another controller has taken over. OSError: the store is away; call again, nothing is lost.
         """
-        self._write()  # what a failed write left: exactly as it was, for it may have gone through
+        if self._unwritten:  # a write failed: exactly as it was, for it may have gone through
+            self._write()
         observed = self._backend.observe()
         news = self._inbox.read()  # after observing: an ended attempt has told all it will
         for report in news.reports:
-            if report.trial < len(self.history.trials):
-                self._tell(report)
+            self._tell(report)
         ending = self._ending()
         self._fold_ends(observed, ending)
         for steered in news.steered:
-            self._tell(steered)
+            if self.history.settings.get(steered.setting) != steered.value:
+                self._tell(steered)
         ending = self._ending() or self._decide()
-        if ending and ending.final and not self.history.live:
+        if ending and ending.final and not self.history.live and not self.history.finished:
             self._tell(Finished(ending.reason, ending.failed))
         self._write()
-        events, self._written = tuple(self._written), []
+        self.messages += news.dropped
         self._inbox.clear(news)
-        self.messages += [f"{key} could not be read and was dropped" for key in news.unreadable]
         self._apply(observed, ending)
+        events, self._written = tuple(self._written), []  # only now: a pass that failed is told by the next
         return events, None if self.history.live else ending
 
     def _tell(self, event: Event) -> None:
         self._unwritten.extend(self.engine.tell(event))
 
     def _write(self) -> None:
+        """On return the journal has all that was told, and was nobody else's until now.
+
+        So what was seen before is of our attempts, or of older ones: a newer controller's is left alone.
+        """
         if self._unwritten:
             self._journal.append(self._unwritten, self._clock())
             self._written += self._unwritten
             self._unwritten = []
+        elif next(self._journal.read(), None):
+            raise Fenced(f"study {self.study.name!r} was opened by another controller; this one has stopped")
 
     def _fold_ends(self, observed: World, ending: Ending | None) -> None:
         for id in list(self.history.live):
@@ -130,10 +138,7 @@ class Controller:
             return Ending(self._cancelled, final=False)
         history, budget = self.history, self.study.budget
         if history.failed_in_a_row >= self.study.max_failed_trials:
-            last = next(trial for trial in reversed(history.trials) if trial.status is Status.FAILED)
-            return Ending(
-                f"{history.failed_in_a_row} trials in a row failed, the last: {last.reason}", failed=True
-            )
+            return Ending(f"{history.failed_in_a_row} trials in a row failed{self._last()}", failed=True)
         if budget.hours is not None and self.elapsed >= budget.hours * 3600:
             return Ending(f"the budget of {budget.hours:g} hours is used")
         if budget.resource is not None and history.units >= budget.resource:
@@ -144,28 +149,44 @@ class Controller:
                 return Ending(f"the target of {budget.target:g} is reached")
         return None
 
+    def _last(self) -> str:
+        failed = (trial for trial in reversed(self.history.trials) if trial.status is Status.FAILED)
+        return f", the last: {next(failed).reason}"
+
     def _decide(self) -> Ending | None:
         """Fill the free workers. An ending when there is nothing to do and nothing under way."""
-        self.waiting = ""
-        for event in list(balance(self.history, self.workers)):
+        history = self.history
+        for event in list(balance(history, self.workers)):
             self._tell(event)
-        while occupied(self.history) < self.workers:
+        self._fill()
+        for start in due(history, self.workers):
+            self._tell(start)
+        if not self.workers:
+            self.waiting = "paused, until it is told to go on"
+        elif self.waiting and not history.running and not history.live:
+            if 0 < len(history.trials) == history.counts[Status.FAILED]:
+                return Ending(f"{self.waiting}, and every trial failed{self._last()}", failed=True)
+            return Ending(self.waiting)
+        return None
+
+    def _fill(self) -> None:
+        self.waiting, taken = "", occupied(self.history)
+        while taken < self.workers:
             answer = self.engine.ask()
             if isinstance(answer, Wait):
                 self.waiting = answer.reason
                 break
             self._tell(answer)
-        for start in due(self.history, self.workers):
-            self._tell(start)
-        busy = self.history.running or self.history.live
-        return Ending(self.waiting) if self.waiting and not busy else None
+            # A trial may be promoted while its last attempt has not ended: that one is counted already.
+            taken += not isinstance(answer, Fitted) and answer.trial not in self.history.live
 
     def _apply(self, observed: World, ending: Ending | None) -> None:
         """Make the world as the journal says. Idempotent: all of it may have been done before."""
         for id in self.history.live:
             trial = self.history.trials[id]
-            self._order(trial)
-            if (id, trial.attempt) in observed:
+            exists = (id, trial.attempt) in observed
+            self._order(trial, exists)
+            if exists:
                 if ending or trial.status in (Status.STOPPED, Status.FAILED):
                     self._backend.end(id, trial.attempt)
             elif not ending:
@@ -175,10 +196,11 @@ class Controller:
             if trial is None or attempt != trial.attempt or not trial.live:
                 (self._backend.end if seen.running else self._backend.forget)(id, attempt)
 
-    def _order(self, trial: Trial) -> None:
+    def _order(self, trial: Trial, exists: bool) -> None:
         """The order in the store: written before a launch, so that a resumed trial never reads an old one."""
         order = Order(trial.until, stop=trial.held or trial.status in (Status.STOPPED, Status.FAILED))
         known = self._orders.get(trial.id)
-        if order != known and not (known is None and trial.attempt == 1 and order == Order(trial.until)):
+        unsaid = known is None and trial.attempt == 1 and not exists and not order.stop  # its launch says it
+        if not unsaid and known != (trial.attempt, order):
             self._store.put(order_key(self.study.name, trial.id), encode_order(order))
-        self._orders[trial.id] = order
+        self._orders[trial.id] = (trial.attempt, order)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from flows.loop import Controller, Ending
-from flows.session import Session, open_study, replay
+from flows.session import Replayed, Session, open_study, replay
 from flows.study import Study
 from flows.view import Best, Leg, StudyView
 from operators.attempt import trial_prefix
@@ -19,7 +21,7 @@ from operators.checkpoints import Checkpoints
 from operators.journal import Fenced
 from operators.lease import Heartbeat, check_free
 from operators.local import LocalBackend
-from operators.store import DirectoryStore, Store
+from operators.store import DirectoryStore, StoreError
 
 POLL = 0.1  # seconds between passes: a pass with no news reads one directory or two
 GRACE = 15.0  # seconds to wind up in when we are told to end; Prefect's runner kills after 30
@@ -33,7 +35,11 @@ class Show(Protocol):
 
 
 def local_store(study: Study) -> DirectoryStore:
-    return DirectoryStore(study.store_path())
+    """StoreError: there is something else in its place."""
+    path = study.store_path()
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"store: {path} is a file, not a folder")
+    return DirectoryStore(path)
 
 
 def tune_locally(
@@ -60,26 +66,37 @@ def tune_locally(
     try:
         ending = _drive(session, shows, heartbeat, cancelled)
         backend.close(GRACE)
+    except Exception:  # Fenced, or we are at fault: nothing more is touched
+        raise
+    except BaseException:
+        backend.close(GRACE)
+        raise
     finally:
         heartbeat.stop()
-    return final_view(study, store), ending
+    return final_view(study, store, replay(study, store)), ending
 
 
 def _drive(
     session: Session, shows: Sequence[Show], heartbeat: Heartbeat, cancelled: Callable[[], bool]
 ) -> Ending:
-    controller = session.controller
+    controller, pause = session.controller, POLL
     try:
         while True:
-            ending = _pass(session, shows)
+            try:
+                ending, pause = _pass(session, shows), POLL
+            except OSError as error:  # the store is away: what is not journalled is not done
+                if pause == POLL:
+                    session.watch.messages.append(f"the store does not answer ({error}); trying again")
+                    _tell(session, shows)
+                ending, pause = None, min(PATIENCE, max(0.5, 2 * pause))
             if ending:
                 return ending
             if heartbeat.lost.is_set():
                 raise Fenced(f"study {controller.study.name!r} was taken over by another controller")
             if cancelled():
                 controller.cancel("cancelled in Prefect")
-            time.sleep(POLL)
-    except (Fenced, Exception):
+            time.sleep(pause)
+    except Exception:
         raise
     except BaseException:  # Ctrl-C, or SIGTERM as Prefect raises it
         controller.cancel("interrupted")
@@ -89,27 +106,43 @@ def _drive(
 
 def _wind_up(session: Session, shows: Sequence[Show]) -> None:
     deadline = time.monotonic() + GRACE
-    while _pass(session, shows) is None and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            if _pass(session, shows):
+                return
         time.sleep(POLL)
 
 
 def _pass(session: Session, shows: Sequence[Show]) -> Ending | None:
-    """One pass of the loop. While the store is away it is tried again: what is not journalled is not done."""
-    controller, pause = session.controller, 0.5
-    while True:
-        try:
-            events, ending = controller.step()
-            break
-        except OSError as error:
-            session.watch.messages.append(f"the store does not answer ({error}); trying again")
-            _tell(session, shows)
-            time.sleep(pause)
-            pause = min(PATIENCE, 2 * pause)
-    now = time.time()
-    for event in events:
-        session.watch.saw(event, now)
+    controller, watch = session.controller, session.watch
+    with whole():
+        events, ending = controller.step()
+        now = time.time()
+        for event in events:
+            watch.saw(event, now)
+    while controller.messages:
+        watch.say(controller.messages.pop(0))
     _tell(session, shows)
     return ending
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """SIGINT and SIGTERM wait for the end of the block: amid a pass, they could tear it from its journal."""
+    if threading.current_thread() is not threading.main_thread():  # where none is raised
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in dict.fromkeys(came):
+            signal.raise_signal(number)
 
 
 def _tell(session: Session, shows: Sequence[Show]) -> None:
@@ -124,24 +157,21 @@ def current_view(controller: Controller, session: Session) -> StudyView:
     )
 
 
-def final_view(study: Study, store: DirectoryStore) -> StudyView:
+def final_view(study: Study, store: DirectoryStore, replayed: Replayed) -> StudyView:
     """A study as its journal has it, with the checkpoint of the best configuration laid out as files."""
-    replayed = replay(study, store)
     view = replayed.watch.view(replayed.engine.history, elapsed=replayed.journal.active, workers=0)
     best = view.best and dataclasses.replace(view.best, checkpoint=_restore_best(study, store, view.best))
     return dataclasses.replace(view, best=best, store=(store.root / study.name).as_uri())
 
 
-def _restore_best(study: Study, store: Store, best: Best) -> str:
+def _restore_best(study: Study, store: DirectoryStore, best: Best) -> str:
     """The checkpoint with which the best loss was measured, or "" if it wrote none."""
-    if not isinstance(store, DirectoryStore):
-        return ""
-    target: Path = store.root / study.name / "best"
+    target = store.root / study.name / "best"
     partial = target.with_name(f".best-{os.getpid()}")
     checkpoints = Checkpoints(store, trial_prefix(study.name, best.trial))
     manifest = checkpoints.restore_at(best.resource, partial)
+    shutil.rmtree(target, ignore_errors=True)  # an earlier best's
     if manifest is None:
         return ""
-    shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     return str(target)

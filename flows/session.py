@@ -12,8 +12,8 @@ from flows.loop import Controller
 from flows.study import Study, differences
 from flows.watch import Watch
 from hpo_engine.engine import Engine
-from hpo_engine.types import AbohbError, Opened
-from operators.journal import Fenced, Journal
+from hpo_engine.types import AbohbError, Event, HistoryError, Opened, Steered
+from operators.journal import Batch, Fenced, Journal, JournalError
 from operators.lease import Owned
 from operators.store import Store
 
@@ -51,11 +51,19 @@ def replay(study: Study, store: Store) -> Replayed:
 
 def _fold(study: Study, replayed: Replayed) -> None:
     for batch in replayed.journal.read():
-        for event in batch.events:
-            if isinstance(event, Opened):
-                _check_same(Study.model_validate(event.study), study)
-            replayed.engine.history.apply(event)
-            replayed.watch.saw(event, batch.time)
+        try:
+            _fold_batch(study, replayed, batch)
+        except (HistoryError, ValueError) as error:
+            raise JournalError(f"batch {batch.number} of study {study.name!r} cannot be: {error}") from error
+    replayed.watch.legs()  # they were shown when they ran
+
+
+def _fold_batch(study: Study, replayed: Replayed, batch: Batch) -> None:
+    for event in batch.events:
+        if isinstance(event, Opened):
+            _check_same(Study.model_validate(event.study), study)
+        replayed.engine.history.apply(event)
+        replayed.watch.saw(event, batch.time)
 
 
 def ended(study: Study, replayed: Replayed) -> bool:
@@ -104,10 +112,15 @@ def open_study(
     return Session(controller, replayed.watch, replayed.journal.epoch)
 
 
-def _news(study: Study, replayed: Replayed) -> list[Opened]:
+def _news(study: Study, replayed: Replayed) -> list[Event]:
     """The study as it is now, unless the journal has it so, and open."""
-    same = replayed.study == study and replayed.engine.history.finished is None
-    return [] if same else [Opened(study.model_dump(mode="json"))]
+    before, history = replayed.study, replayed.engine.history
+    if before == study and history.finished is None:
+        return []
+    opened = Opened(study.model_dump(mode="json"))
+    if before and before.workers != study.workers and "workers" in history.settings:
+        return [opened, Steered("workers", study.workers)]  # what was said last counts
+    return [opened]
 
 
 def _check_same(before: Study, now: Study) -> None:

@@ -15,6 +15,9 @@ class Watch:
         self._study = study
         self._failures: dict[Outcome, Failures] = {}
         self._values: dict[int, float] = {}  # trial -> its last objective
+        self._reached: dict[int, int] = {}
+        self._repeats: set[int] = set()  # trials whose last attempt began after a report
+        self._saves = False  # whether any trial has written a checkpoint
         self._until: dict[int, int] = {}  # as ordered now
         self._aims: dict[int, int] = {}  # as ordered when its last attempt began
         self._stopped: set[int] = set()
@@ -26,6 +29,8 @@ class Watch:
         match event:
             case Report():
                 self._values[event.trial] = event.metrics.get(self._study.metrics[0].name, float("nan"))
+                self._reached[event.trial] = event.resource
+                self._saves |= event.checkpoint
             case Stop():
                 self._stopped.add(event.trial)
             case AttemptEnded():
@@ -35,6 +40,8 @@ class Watch:
             self._until[event.trial] = until  # type: ignore[union-attr]
         if isinstance(event, AttemptStarted):
             self._aims[event.trial] = self._until[event.trial]
+            if event.trial in self._reached:
+                self._repeats.add(event.trial)
             self._legs.append(LegStarted(event.trial, event.attempt, self._aims[event.trial], at))
 
     def _ended(self, event: AttemptEnded, at: float) -> None:
@@ -43,7 +50,7 @@ class Watch:
             LegEnded(
                 event.trial,
                 event.attempt,
-                self._aims[event.trial],
+                max(self._aims[event.trial], self._reached.get(event.trial, 0)),  # promoted while it ran
                 Outcome.OK if stopped else event.outcome,  # we ended it: no news about its code
                 event.seconds,
                 at,
@@ -52,7 +59,7 @@ class Watch:
                 value=self._values.get(event.trial),
             )
         )
-        if self._study.resource.resumable and not event.started_at and event.trial in self._values:
+        if event.units and not event.started_at and event.trial in self._repeats:
             self._restarted(event)
         if event.outcome.blame is not Blame.NOBODY:
             before = self._failures.get(event.outcome)
@@ -67,12 +74,17 @@ class Watch:
 
     def _restarted(self, event: AttemptEnded) -> None:
         """Told once: the user may not know that the training code writes no checkpoints."""
-        if event.attempt > 1 and not self._restart_told:
+        if self._study.resource.resumable and not self._saves and not self._restart_told:
             self._restart_told = True
             self.messages.append(
                 f"Trial {event.trial} had no checkpoint to go on from and started over, as all of them will. "
                 "Report checkpoints (docs/trial-contract.md), or say resource: {resumable: false}."
             )
+
+    def say(self, message: str) -> None:
+        """Once: what failed is tried again, and would be told again."""
+        if message not in self.messages:
+            self.messages.append(message)
 
     def legs(self) -> list[Leg]:
         """Those since the last call."""

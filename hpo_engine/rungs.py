@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 
 def levels(low: int, high: int, eta: int) -> tuple[int, ...]:
     """low·eta^k below `high`, then `high` itself: (1, 3, 9, 27, 50) for 1, 50, 3.
@@ -22,6 +24,7 @@ def quota(count: int, eta: int) -> int:
     return count // eta
 
 
+@lru_cache
 def bracket_weights(rungs: int, brackets: int, eta: int) -> tuple[float, ...]:
     """P(s) for brackets s = 0 .. brackets-1 of a system of `rungs` levels (K = rungs - 1).
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hpo_engine.types import AttemptEnded, Outcome, Report
 from operators.attempt import (
@@ -73,6 +74,42 @@ def loss_of(trial: int, resource: int, config: dict[str, object]) -> float:
 
 
 @dataclass
+class Weather:
+    """Counts the calls of all that it is over; at one of them something happens."""
+
+    at: int | None = None
+    after: bool = False
+    happens: Callable[[], None] = lambda: _away()
+    calls: int = 0
+
+    def call(self, effect: Callable[[], Any]) -> Any:
+        self.calls += 1
+        now = self.calls == self.at
+        if now and not self.after:
+            self.happens()
+        result = effect()
+        if now and self.after:
+            self.happens()
+        return result
+
+
+def _away() -> None:
+    raise OSError("away")
+
+
+@dataclass
+class Under:
+    """A store or a backend under some weather."""
+
+    inner: Any
+    weather: Weather
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.inner, name)
+        return lambda *arguments: self.weather.call(lambda: method(*arguments))
+
+
+@dataclass
 class Workers:
     """Attempts that make one epoch a tick; they outlive the controller, like Jobs, unless `die` is called.
 
@@ -83,6 +120,8 @@ class Workers:
     chance: random.Random
     fault: float = 0.0  # probability that an attempt is lost, or fails, at a tick
     messy: float = 0.0  # probability that a report is late by some ticks, or told again
+    patience: int = 0  # ticks from the report that fulfils an order until the attempt ends
+    crash: frozenset[int] = frozenset()  # trials whose code fails at once
     attempts: dict[tuple[int, int], AttemptSpec] = field(default_factory=dict)
     progress: dict[tuple[int, int], int] = field(default_factory=dict)
     began: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -91,6 +130,8 @@ class Workers:
     checkpoints: dict[int, int] = field(default_factory=dict)
     late: list[tuple[int, Report]] = field(default_factory=list)
     launched: list[tuple[int, int]] = field(default_factory=list)
+    idle: dict[tuple[int, int], int] = field(default_factory=dict)
+    loss: Callable[[int, int, dict[str, object]], float] = loss_of
     now: float = 0.0
 
     def observe(self) -> dict[tuple[int, int], Observed]:
@@ -136,15 +177,19 @@ class Workers:
         order = decode_order(data) if data else Order(spec.until)
         if key in self.ending:
             return self._finish(key, Outcome.INTERRUPTED)
+        if key[0] in self.crash:
+            return self._finish(key, Outcome.USER_ERROR)
         if self.progress[key] >= order.until or (order.stop and self.progress[key] > self.began[key]):
-            return self._finish(key, Outcome.OK)
+            self.idle[key] = self.idle.get(key, -1) + 1
+            return self._finish(key, Outcome.OK) if self.idle[key] >= self.patience else None
+        self.idle.pop(key, None)
         if self.chance.random() < self.fault:
             return self._finish(key, self.chance.choice([Outcome.LOST, Outcome.KILLED, Outcome.USER_ERROR]))
         self.progress[key] = resource = self.progress[key] + 1
         checkpoint = resource % 2 == 0 or resource == order.until
         if checkpoint:
             self.checkpoints[spec.trial] = max(resource, self.checkpoints.get(spec.trial, 0))
-        loss = loss_of(spec.trial, resource, dict(spec.config))
+        loss = self.loss(spec.trial, resource, dict(spec.config))
         report = Report(spec.trial, spec.attempt, resource, {"loss": loss}, checkpoint, self.now)
         if self.chance.random() < self.messy:
             self.late.append((int(self.now) + self.chance.randint(1, 9), report))  # again, later
