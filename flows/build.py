@@ -45,6 +45,7 @@ def attempt_spec(study: Study, trial: Trial) -> AttemptSpec:
         command=tuple(command),
         metrics=tuple(metric.name for metric in study.metrics),
         maximise=study.metrics[0].mode == "max",
+        bounds={bound.metric: (bound.min, bound.max) for bound in study.constraints},
         resumable=study.resource.resumable,
         reported=trial.resource,
         stall_after=study.stall_after,

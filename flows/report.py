@@ -181,7 +181,8 @@ def objective_first(view: StudyView, best: Best) -> list[tuple[str, float]]:
 
 def tally(view: StudyView) -> str:
     counts = view.counts
-    parts = [("running", counts.running), ("paused", counts.paused), ("completed", counts.completed),
+    running = "cut short" if view.finished else "running"
+    parts = [(running, counts.running), ("paused", counts.paused), ("completed", counts.completed),
              ("stopped", counts.stopped), ("failed", counts.failed)]  # fmt: skip
     return f"{counts.started} started" + "".join(f", {count} {word}" for word, count in parts if count)
 

@@ -186,7 +186,7 @@ def differences(before: Study, now: Study) -> list[str]:
     return [
         f"{path}: was {_shown(old, path)}, is {_shown(new, path)}"
         for path in sorted(old.keys() | new.keys())
-        if repr(old.get(path)) != repr(new.get(path))
+        if _shown(old, path) != _shown(new, path)
     ]
 
 

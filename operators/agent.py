@@ -124,12 +124,19 @@ class Attempt:
         source = self.folder / line.checkpoint
         self._checkpoints.commit(report, self.folder, source)
         self._tell(report)
-        self._checkpoints.prune(KEEP, self._loss)
+        self._checkpoints.prune(KEEP, self._rank)
         _remove(source)
 
-    def _loss(self, report: Report) -> float:
-        value = report.metrics[self.spec.metrics[0]]
-        return math.inf if math.isnan(value) else -value if self.spec.maximise else value
+    def _rank(self, report: Report) -> tuple[float, float]:
+        """Feasible reports by loss before others by how far off they are, as the engine has it."""
+        off = 0.0
+        for metric, (low, high) in self.spec.bounds.items():
+            value = report.metrics.get(metric, math.inf)
+            off += max(
+                0.0, (value if low is None else low) - value, value - (value if high is None else high)
+            )
+        loss = report.metrics[self.spec.metrics[0]] * (-1 if self.spec.maximise else 1)
+        return (math.inf, math.inf) if math.isnan(off + loss) else (off, loss)
 
     def _tell(self, report: Report) -> None:
         self.store.put(report_key(self.spec.study, report), encode_report(report))

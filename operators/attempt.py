@@ -27,6 +27,7 @@ class AttemptSpec:
     command: tuple[str, ...]  # argv, templates already filled in
     metrics: tuple[str, ...]  # names that every line must have; the first is the objective
     maximise: bool = False  # the objective; the checkpoint of its best value is kept
+    bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)  # what is feasible
     resumable: bool = True  # False: always from 0, and `checkpoint/` is never there
     reported: int = 0  # the last resource whose report the controller has: older ones are not told again
     stall_after: float | None = None  # seconds without a line

@@ -94,8 +94,8 @@ class Checkpoints:
         keys = reversed(self.store.list(f"{self.prefix}checkpoints/"))
         return next((manifest for key in keys if (manifest := self._read(key)) is not None), None)
 
-    def prune(self, keep: int, better: Callable[[Report], float]) -> None:
-        """Forget all but the `keep` newest and the one whose report is lowest in `better`.
+    def prune(self, keep: int, rank: Callable[[Report], tuple[float, ...]]) -> None:
+        """Forget all but the `keep` newest and the one whose report ranks first.
 
         Manifests go before blobs, so that none is torn by a crash here.
         """
@@ -103,7 +103,7 @@ class Checkpoints:
         if len(keys) <= keep:
             return
         manifests = {key: manifest for key in keys if (manifest := self._read(key)) is not None}
-        kept = {*keys[-keep:], min(manifests, key=lambda key: better(manifests[key].report), default="")}
+        kept = {*keys[-keep:], min(manifests, key=lambda key: rank(manifests[key].report), default="")}
         for key in keys:
             if key not in kept:
                 self.store.delete(key)

@@ -78,9 +78,11 @@ def _alive(pid: int, started: str) -> bool:
 
 
 def _read(store: Store, study: str) -> dict[str, Any] | None:
-    data = store.get(_key(study))
-    document: dict[str, Any] | None = None if data is None else json.loads(data)
-    return document
+    try:
+        document = json.loads(store.get(_key(study)) or b"null")
+    except ValueError:  # torn by somebody: the journal is what fences
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _key(study: str) -> str:

@@ -100,14 +100,14 @@ def test_a_torn_one_is_passed_over(checkpoints: Checkpoints, tmp_path: Path, dam
     assert restored(checkpoints, tmp_path / "checkpoint") == (2, [])
 
 
-def newest_first(report: Report) -> float:
-    return -report.resource
+def newest_first(report: Report) -> tuple[float, ...]:
+    return (-report.resource,)
 
 
 def test_pruning_keeps_the_best(checkpoints: Checkpoints, tmp_path: Path) -> None:
     for resource in range(1, 6):
         commit(checkpoints, tmp_path, resource, head=str(resource))
-        checkpoints.prune(2, lambda report: abs(report.resource - 2))
+        checkpoints.prune(2, lambda report: (abs(report.resource - 2),))
     kept = checkpoints.store.list(f"{checkpoints.prefix}checkpoints/")
     assert [key[-6:] for key in kept] == ["2.json", "4.json", "5.json"]
     assert checkpoints.restore_at(2, tmp_path / "best") is not None

@@ -183,24 +183,27 @@ def _dies(*_: object, **__: object) -> None:
     os._exit(9)
 
 
+def _write_and_die(store: DirectoryStore, step: str, call: str, key: str, new: bytes | Path) -> None:
+    setattr(os, step, _dies)
+    getattr(store, call)(key, new)
+
+
 @pytest.mark.parametrize(
     ("call", "step"),
     [("put", "fsync"), ("put", "replace"), ("put_once", "fsync"), ("put_once", "link"), ("upload", "fsync"),
      ("upload", "replace")],
 )  # fmt: skip
 def test_a_crash_in_the_middle_leaves_the_old_value_and_nothing_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, step: str
+    tmp_path: Path, call: str, step: str
 ) -> None:
     store = DirectoryStore(tmp_path / "store")
     (tmp_path / "file").write_bytes(b"new")
     new = tmp_path / "file" if call == "upload" else b"new"
     store.put("s/old", b"old")
     key = "s/new" if call == "put_once" else "s/old"
-    monkeypatch.setattr(f"operators.store.os.{step}", _dies)
-    writer = spawn.Process(target=getattr(store, call), args=(key, new))
+    writer = spawn.Process(target=_write_and_die, args=(store, step, call, key, new))
     writer.start()
     writer.join(30)
-    monkeypatch.undo()
     assert writer.exitcode == 9
     assert len(_files(tmp_path / "store")) == 2, "the crash did leave something behind"
     assert store.list("s/") == ["s/old"]
