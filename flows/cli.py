@@ -12,6 +12,7 @@ import dataclasses
 import importlib.util
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -155,7 +156,10 @@ def _say(stream):  # type: ignore[no-untyped-def]
 
 
 def _again(arguments: argparse.Namespace) -> str:
-    return f"abohb tune {shlex.quote(str(arguments.study))}"
+    """The command as it was given: after `make demo`, abohb is on no PATH."""
+    ours = shutil.which("abohb") or ""
+    known = Path(ours).resolve() == Path(sys.argv[0]).resolve() or Path(sys.argv[0]).name != "abohb"
+    return f"{'abohb' if known else sys.argv[0]} tune {shlex.quote(str(arguments.study))}"
 
 
 def _code(error: AbohbError) -> int:

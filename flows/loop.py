@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from flows.backend import Backend
@@ -98,6 +98,7 @@ class Controller:
             if self.history.settings.get(steered.setting) != steered.value:
                 self._tell(steered)
         ending = self._ending() or self._decide()
+        ending = ending and self._judged(ending)
         if ending and ending.final and not self.history.live and not self.history.finished:
             self._tell(Finished(ending.reason, ending.failed))
         self._write()
@@ -131,7 +132,15 @@ class Controller:
                     AttemptEnded(id, attempt, Outcome.INTERRUPTED, evidence={"message": "never launched"})
                 )
             elif seen is not None and not seen.running:
-                self._tell(seen.verdict or AttemptEnded(id, attempt, Outcome.LOST))
+                self._tell(self._checked(seen.verdict or AttemptEnded(id, attempt, Outcome.LOST)))
+
+    def _checked(self, end: AttemptEnded) -> AttemptEnded:
+        """An attempt that says all is well and has done nothing would be followed by others, for ever."""
+        trial, reports = self.history.trials[end.trial], self.history.reports[end.trial]
+        idle = not end.units and not (reports and reports[-1].attempt == end.attempt)
+        if end.outcome is Outcome.OK and idle and trial.status is Status.RUNNING and not trial.held:
+            return replace(end, outcome=Outcome.LOST, evidence={**end.evidence, "message": "it did nothing"})
+        return end
 
     def _ending(self) -> Ending | None:
         if self._cancelled is not None:
@@ -149,9 +158,17 @@ class Controller:
                 return Ending(f"the target of {budget.target:g} is reached")
         return None
 
+    def _judged(self, ending: Ending) -> Ending:
+        """A study without a single usable result has failed, whatever its budget says."""
+        if not ending.final or ending.failed or self.history.incumbent is not None:
+            return ending
+        diverged = sum(trial.diverged for trial in self.history.trials)
+        why = f"; {diverged} trials diverged" if diverged else ""
+        return Ending(f"{ending.reason}, and there is no usable result{why}{self._last()}", failed=True)
+
     def _last(self) -> str:
-        failed = (trial for trial in reversed(self.history.trials) if trial.status is Status.FAILED)
-        return f", the last: {next(failed).reason}"
+        failed = [trial for trial in self.history.trials if trial.status is Status.FAILED]
+        return f"; the last failure: {failed[-1].reason}" if failed else ""
 
     def _decide(self) -> Ending | None:
         """Fill the free workers. An ending when there is nothing to do and nothing under way."""
@@ -164,8 +181,6 @@ class Controller:
         if not self.workers:
             self.waiting = "paused, until it is told to go on"
         elif self.waiting and not history.running and not history.live:
-            if 0 < len(history.trials) == history.counts[Status.FAILED]:
-                return Ending(f"{self.waiting}, and every trial failed{self._last()}", failed=True)
             return Ending(self.waiting)
         return None
 

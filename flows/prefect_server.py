@@ -46,7 +46,7 @@ def prefect_api(say: Callable[[str], None] = lambda line: None) -> Iterator[Pref
                 yield Prefect("", f"Prefect at {configured} does not answer: tuning without it.")
                 return
             with patience(configured):
-                yield Prefect(configured, f"Prefect shows this study at {configured}.")
+                yield Prefect(configured, f"Prefect shows this study at {configured.removesuffix('/api')}.")
             return
         say("Starting a Prefect server for this run (about 10 seconds) ...")
         try:

@@ -146,7 +146,7 @@ def result_text(view: StudyView) -> str:
     lines = [f"Study {view.study} {ended} ({duration(view.elapsed)}).", ""]
     lines += best_lines(view)
     lines += [f"Trials: {tally(view)}.", f"{view.unit.capitalize()}s run: {savings(view)}."]
-    lines += [failure_line(failures) for failures in view.failures]
+    lines += [failure_line(failures, view.store) for failures in view.failures]
     lines += [f"Store: {view.store}"] if view.store else []
     if view.again:
         lines.append(f"{'To see this again' if view.finished else 'To go on'}: {view.again}")
@@ -188,16 +188,17 @@ def tally(view: StudyView) -> str:
 
 
 def savings(view: StudyView) -> str:
-    if not view.full_units:
+    if not view.units or not view.full_units:
         return str(view.units)
     saved = f"{percent(view.saved)} saved by early stopping"
     return f"{view.units}, instead of {view.full_units} at full length: {saved}"
 
 
-def failure_line(failures: Failures) -> str:
+def failure_line(failures: Failures, store: str = "") -> str:
     example = f"trial {failures.trial}, attempt {failures.attempt}"
     said = f": {failures.last_line.strip()}" if failures.last_line.strip() else ""
-    return f"Failed attempts, {failures.outcome.value}: {failures.count}, e.g. {example}{said}"
+    logs = f"\n  {store}/trials/{failures.trial:08d}/logs/{failures.attempt:04d}.stderr" if store else ""
+    return f"Failed attempts, {failures.outcome.value}: {failures.count}, e.g. {example}{said}{logs}"
 
 
 def result_json(view: StudyView) -> str:

@@ -16,6 +16,7 @@ from hpo_engine.methods import METHODS
 from hpo_engine.simulate import HOUR, Costs, Faults
 from hpo_engine.types import AbohbError
 
+PICTURES = (".png", ".svg", ".pdf")
 FULL_LENGTHS = 12.0  # the default budget, in trainings at full length: minutes for ten seeds of a-bohb
 
 
@@ -94,6 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if not arguments.out.resolve().parent.is_dir():  # told now, not after minutes of work
             raise NotADirectoryError(f"--out {arguments.out}: its directory does not exist")
+        if arguments.out.suffix.lower() not in PICTURES:
+            raise AbohbError(f"--out {arguments.out}: expected a name that ends in {', '.join(PICTURES)}")
         comparison = compare(
             arguments.blackbox, methods, arguments.seeds, _plan(arguments), arguments.processes
         )

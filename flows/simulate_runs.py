@@ -109,7 +109,13 @@ def run_all(
     else:
         # Spawned, not forked: BLAS reads its number of threads when it is loaded.
         with _one_thread(), ProcessPoolExecutor(count, get_context("spawn")) as pool:
-            runs = list(pool.map(_run, [path] * len(tasks), names, numbers, [plan] * len(tasks)))
+            try:
+                runs = list(pool.map(_run, [path] * len(tasks), names, numbers, [plan] * len(tasks)))
+            except BaseException:  # Ctrl-C: what runs now would take minutes
+                for process in pool._processes.values():
+                    process.terminate()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     return {name: [run for run, of in zip(runs, names, strict=True) if of == name] for name in methods}
 
 

@@ -128,7 +128,9 @@ def draw(comparison: Comparison, target: Path) -> None:
         low, median, high = np.maximum(np.where(np.isfinite(q := quartiles(values)), q, np.nan), floor)
         (line,) = axes.step(seconds / 60, median, where="post", label=method)
         axes.fill_between(seconds / 60, low, high, step="post", alpha=0.2, color=line.get_color())
-    axes.set(yscale="log", xlabel="virtual minutes", ylabel=f"regret ({comparison.blackbox.metric})")
+    if any(r.size for r in positive):  # else nobody has reported anything
+        axes.set_yscale("log")
+    axes.set(xlabel="virtual minutes", ylabel=f"regret ({comparison.blackbox.metric})")
     axes.set_title(f"{comparison.path.stem}, {comparison.plan.workers} workers")
     axes.legend()
     figure.savefig(target, dpi=120)

@@ -11,6 +11,7 @@ from pathlib import Path
 from flows.study import Study
 from flows.study_file import Problem
 from flows.study_words import shown
+from operators.processes import training_environment
 
 # Options of interpreters that take a value, and those after which no script comes.
 _WITH_VALUE = {
@@ -41,9 +42,14 @@ def _program_problems(study: Study, workdir: Path) -> list[Problem]:
             return [_problem("command[0]", f"there is no file {shown(program)} in {workdir}")]
         if not os.access(file, os.X_OK):
             return [_problem("command[0]", f"{file} is not executable; chmod +x it, or name an interpreter")]
-    elif shutil.which(program, path=study.env.get("PATH")) is None:
+    elif shutil.which(program, path=study.env.get("PATH", _path())) is None:
         return [_problem("command[0]", f"{shown(program)} is not found on PATH{_instead(program, workdir)}")]
     return []
+
+
+def _path() -> str | None:
+    """As the agent will have it: `python` may be on no PATH but beside the interpreter that runs us."""
+    return training_environment(os.environ, {}, Path(), None).get("PATH")
 
 
 def _instead(program: str, workdir: Path) -> str:

@@ -54,7 +54,7 @@ class Watch:
                 Outcome.OK if stopped else event.outcome,  # we ended it: no news about its code
                 event.seconds,
                 at,
-                detail="\n".join(text for text in event.evidence.values() if text),
+                detail=said(event),
                 stopped=stopped,
                 value=self._values.get(event.trial),
             )
@@ -63,13 +63,12 @@ class Watch:
             self._restarted(event)
         if event.outcome.blame is not Blame.NOBODY:
             before = self._failures.get(event.outcome)
-            last = (event.evidence.get("log") or event.evidence.get("message") or "").strip().splitlines()
             self._failures[event.outcome] = Failures(
                 event.outcome,
                 (before.count if before else 0) + 1,
                 event.trial,
                 event.attempt,
-                last[-1] if last else "",
+                said(event).splitlines()[-1] if said(event) else "",
             )
 
     def _restarted(self, event: AttemptEnded) -> None:
@@ -166,3 +165,11 @@ class Watch:
             parts.append((0.0, f"until {self._study.metrics[0].name} reaches {budget.target:g}"))
         fraction, text = max(parts)
         return Budget(text, min(1.0, fraction))
+
+
+def said(end: AttemptEnded) -> str:
+    """The last lines that the training code logged; the very last of them after what ended it."""
+    log = [line.strip() for line in end.evidence.get("log", "").splitlines() if line.strip()]
+    message = end.evidence.get("message", "") or end.evidence.get("signal", "")
+    last = " | ".join(part for part in (message, log[-1] if log else "") if part)
+    return "\n".join([*log[:-1], last]).strip()

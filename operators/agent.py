@@ -177,8 +177,11 @@ class Attempt:
             return ended, f"no line in {trial_dir.METRICS} for {self.spec.stall_after:g} s {so_far}"
         if ended is not None:
             return ended, f"ended by us {so_far}"
+        if not code and self.order.stop:
+            return Outcome.OK, ""
         if not code:
-            return (Outcome.OK, "") if self.order.stop else (Outcome.NO_METRIC, f"exited 0 {so_far}")
+            wrote = "" if self.reached > self.start else f"; it wrote no line to {trial_dir.METRICS}"
+            return Outcome.NO_METRIC, f"exited 0 {so_far}{wrote} (docs/trial-contract.md)"
         return _died(code), f"{f'exited {code}' if code > 0 else _signal(-code)} {so_far}"
 
 

@@ -350,7 +350,7 @@ def test_trials_that_fail_in_a_row_end_the_study_and_it_goes_on_when_mended() ->
     ending = world.run()
     assert ending is not None
     assert ending.failed
-    assert ending.reason.startswith("3 trials in a row failed, the last: user error")
+    assert ending.reason.startswith("3 trials in a row failed; the last failure: user error")
     history = world.open().controller.history
     assert history.failed_in_a_row == 0
     assert all(trial.failures == 2 for trial in history.trials if trial.status is Status.FAILED)
@@ -365,7 +365,7 @@ def test_a_study_of_which_every_trial_failed_has_failed() -> None:
     assert ending is not None
     assert ending.failed
     assert ending.reason.startswith(
-        "the budget of 2 trials is used, and every trial failed, the last: user error"
+        "the budget of 2 trials is used, and there is no usable result; the last failure: user error"
     )
 
 

@@ -94,3 +94,20 @@ def test_the_same_journal_decides_the_same() -> None:
         tune(make_study("a-bohb"), store, Workers(store, random.Random(0)), survivors=True)
         journals.append(check_journal(make_study("a-bohb"), store))
     assert repr(journals[0]) == repr(journals[1])
+
+
+def test_a_study_whose_trials_all_diverge_has_failed() -> None:
+    study = make_study("asha", space={"x": {"type": "float", "low": 0.96, "high": 1.0}})
+    store = MemoryStore()
+    ending, _ = tune(study, store, Workers(store, random.Random(0)), survivors=True)
+    assert ending.failed
+    assert "no usable result; 9 trials diverged" in ending.reason
+
+
+def test_attempts_that_do_nothing_and_say_all_is_well_come_to_an_end() -> None:
+    study = make_study("random", budget={"trials": 1}, max_disruptions=3)
+    store = MemoryStore()
+    workers = Workers(store, random.Random(0), checkpoints={0: 9})  # of a study that is not in the journal
+    ending, _ = tune(study, store, workers, survivors=True)
+    assert ending.failed
+    assert "lost: it did nothing (attempt 4)" in ending.reason

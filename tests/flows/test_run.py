@@ -239,7 +239,7 @@ def test_a_stalled_attempt_is_ended_and_counts_against_the_trial(tmp_path: Path)
     view, ending = tune_locally(study, [])
     assert ending.failed
     assert ending.reason.startswith(
-        "2 trials in a row failed, the last: stalled: no line in metrics.jsonl for 0.3 s"
+        "2 trials in a row failed; the last failure: stalled: no line in metrics.jsonl for 0.3 s"
     )
     assert [(f.outcome.value, f.count) for f in view.failures] == [("stalled", 2)]
     assert trial_processes(tmp_path) == []

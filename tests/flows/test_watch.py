@@ -133,7 +133,7 @@ def test_each_attempt_is_one_leg_with_its_end() -> None:
     )
     assert watch.legs() == [
         LegStarted(0, 1, 9, 1.0),
-        LegEnded(0, 1, 9, Outcome.KILLED, 2.5, 3.0, "SIGKILL\nbye\n", value=0.1),
+        LegEnded(0, 1, 9, Outcome.KILLED, 2.5, 3.0, "SIGKILL | bye", value=0.1),
         LegStarted(0, 2, 9, 4.0),
         LegEnded(0, 2, 9, Outcome.OK, 1.5, 7.0, stopped=True, value=0.2),
     ]
