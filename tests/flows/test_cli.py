@@ -223,8 +223,8 @@ def test_a_study_that_fails(tmp_path: Path, prefect_server: str) -> None:
     assert code == 1, err
     result = json.loads(out)
     assert result["best"] is None
-    assert result["ended"].startswith("2 trials in a row failed, the last: user error: exited 3")
-    assert result["failures"][0]["last_line"] == "no GPU"
+    assert result["ended"].startswith("2 trials in a row failed; the last failure: user error: exited 3")
+    assert result["failures"][0]["last_line"] == "exited 3 after epoch 0, ordered until 1 | no GPU"
 
 
 def cancel(url: str, name: str) -> None:

@@ -42,7 +42,7 @@ def test_the_flow_ends_completed_with_one_task_run_for_each_leg(
     recorder, said = Recorder(), list[str]()
     view, ending, lost = tune_in_prefect(study, [recorder], say=said.append)
     assert (ending, lost) == (Ending("the budget of 3 trials is used"), "")
-    assert said == [f"Prefect shows this study at {prefect_settings}."]
+    assert said == [f"Prefect shows this study at {prefect_settings.removesuffix('/api')}."]
     assert view == final_view(study, store_of(study), replay(study, store_of(study)))
     check_journal(study, store_of(study))
     (run,) = found(prefect_settings, "flow", "shown")
