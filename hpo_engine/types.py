@@ -45,6 +45,14 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"  # ended by us: cancelled, or its controller went away
     KILLED = "killed"  # by a signal that we did not send
     LOST = "lost"  # it left no verdict
+    OUT_OF_MEMORY = "out of memory"  # the kernel killed it at its memory limit
+    TIMEOUT = "timeout"  # it ran for longer than an attempt may
+    IMAGE = "image"  # its image cannot be pulled: no trial of the study can run
+    POD_SPEC = "pod spec"  # its pod cannot be made as it is described: no trial of the study can run
+    DISRUPTION = "disruption"  # preemption, drain, taint, deletion, loss of its node
+    SUSPENDED = "suspended"  # its queue took the resources back
+    REJECTED = "kubelet rejection"  # the node refused the pod
+    NODE_PRESSURE = "node pressure"  # evicted by the node, which was short of memory or disk
 
     @property
     def blame(self) -> Blame:
@@ -65,6 +73,14 @@ _BLAME = {
     Outcome.INTERRUPTED: Blame.NOBODY,
     Outcome.KILLED: Blame.DISRUPTION,
     Outcome.LOST: Blame.DISRUPTION,
+    Outcome.OUT_OF_MEMORY: Blame.TRAINING,
+    Outcome.TIMEOUT: Blame.TRAINING,
+    Outcome.IMAGE: Blame.NOBODY,
+    Outcome.POD_SPEC: Blame.NOBODY,
+    Outcome.DISRUPTION: Blame.DISRUPTION,
+    Outcome.SUSPENDED: Blame.DISRUPTION,
+    Outcome.REJECTED: Blame.DISRUPTION,
+    Outcome.NODE_PRESSURE: Blame.DISRUPTION,
 }
 
 
