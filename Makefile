@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?= examples/digits/study.yaml
 
-.PHONY: demo test check soak clean
+.PHONY: demo test test-cluster check soak images pins clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/abohb tune $(STUDY)
 
 test: $(VENV)/dev.stamp
 	$(BIN)/pytest
+
+test-cluster: $(VENV)/dev.stamp
+	$(BIN)/pytest -m cluster -rs tests/cluster
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -19,6 +22,15 @@ check: $(VENV)/dev.stamp
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.soak
+
+images:
+	images/build.sh $(if $(REGISTRY),--push $(REGISTRY)) $(if $(TAG),--tag $(TAG))
+
+# What the images install: the versions that the tests ran with here.
+pins: $(VENV)/dev.stamp
+	$(BIN)/python .ci/pins.py minio >images/agent/requirements.txt
+	$(BIN)/python .ci/pins.py >images/controller/requirements.txt
+	$(BIN)/python .ci/pins.py scikit-learn >images/trial-digits/requirements.txt
 
 clean:
 	rm -rf $(VENV) examples/*/abohb-runs

@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks._report import Figure, parser, publish
-from flows.run import local_store
+from flows.places import open_store
 from hpo_engine.types import AttemptEnded, Report, Start
 from tests.flows.invariants import check_journal
 from tests.flows.real_study import controller, trial_processes, write_study
@@ -67,7 +67,7 @@ def real(seconds: float, chance: random.Random) -> list[Figure]:
         process.communicate(timeout=60)
         time.sleep(1)
         assert trial_processes(folder) == [], "training code was left behind"
-        events = check_journal(study, local_store(study))
+        events = check_journal(study, open_store(study))
     reports = [event for event in events if isinstance(event, Report)]
     for report in reports:  # the sum is carried by checkpoints alone
         assert report.metrics["sum"] == report.resource * (report.resource + 1) / 2, report

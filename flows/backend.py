@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from operators.attempt import AttemptSpec, Observed
@@ -21,5 +21,14 @@ class Backend(Protocol):
     def forget(self, trial: int, attempt: int) -> None:
         """Its end is journalled: remove what is left of it."""
 
+    def notes(self) -> Sequence[str]:
+        """What the user should be told, since the last call."""
+
+    def wait(self, seconds: float) -> None:
+        """Return after so long, or sooner when there is something to observe."""
+
+    def abandon(self) -> None:
+        """Stop acting at once and leave all as it is: another controller has it."""
+
     def close(self, grace: float) -> None:
-        """End everything, within about `grace` seconds."""
+        """End everything, within about `grace` seconds, and remove what belongs to the study."""

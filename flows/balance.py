@@ -8,6 +8,12 @@ from hpo_engine.history import History
 from hpo_engine.types import AttemptStarted, Held, Released
 
 
+def allowed(history: History, workers: int) -> int:
+    """How many may be at work: as the study says, unless a person has steered it."""
+    steered = history.settings
+    return 0 if steered.get("paused") else steered.get("workers", workers)
+
+
 def occupied(history: History) -> int:
     """Workers that are taken: by attempts that have not ended, and by trials that are due to run."""
     waiting = sum(1 for id in history.running if id not in history.live and not history.trials[id].held)
@@ -19,7 +25,7 @@ def balance(history: History, workers: int) -> Iterator[Held | Released]:
     trials = [history.trials[id] for id in history.running]
     active = [trial.id for trial in trials if trial.live and not trial.held]
     for id in active[workers:]:
-        yield Held(id, f"{workers} workers")
+        yield Held(id, f"workers={workers}" if workers else "paused")
     held = [trial.id for trial in trials if trial.held and not trial.live]
     for id in held[: max(0, workers - occupied(history))]:
         yield Released(id)

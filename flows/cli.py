@@ -1,9 +1,4 @@
-"""The command `abohb`.
-
-Exit codes: 0 the study has ended, or the check found nothing; 1 the study failed; 2 the study file or the
-arguments are wrong; 3 another controller is at work on the study, or took it over; 4 interrupted or
-cancelled: the same command goes on; 5 the store or the journal cannot be used.
-"""
+"""The command `abohb`: docs/commands.md. Exit codes: `flows.cli_words`."""
 
 from __future__ import annotations
 
@@ -11,25 +6,22 @@ import argparse
 import dataclasses
 import importlib.util
 import os
-import shlex
-import shutil
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from flows.cli_look import add_commands as add_looking
+from flows.cli_steer import add_commands as add_steering
+from flows.cli_words import CODES, FAILED, INTERRUPTED, OK, OWNED, UNUSABLE, WRONG, command_line
 from hpo_engine.types import AbohbError
-
-OK, FAILED, WRONG, OWNED, INTERRUPTED, UNUSABLE = range(6)
-CODES = """\
-exit codes: 0 ended, 1 the study failed, 2 wrong study file or arguments, 3 another controller has the study,
-4 interrupted (the same command goes on), 5 the store cannot be used"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors that are the user's are one message on stderr."""
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser(simulate="simulate" in argv).parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except AbohbError as error:
@@ -37,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _code(error)
     except KeyboardInterrupt:
         again = (
-            f" The same command goes on where it was: {_again(arguments)}"
-            if hasattr(arguments, "study")
+            f" The same command goes on where it was: {command_line(arguments, 'tune')}"
+            if arguments.run is _tune
             else ""
         )
         print(f"abohb: interrupted.{again}", file=sys.stderr)
@@ -51,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UNUSABLE
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, simulate: bool = True) -> argparse.ArgumentParser:
+    """`simulate`: with the options of that command, which take a second to import."""
     parser = argparse.ArgumentParser(
         prog="abohb",
         description="Tune hyper-parameters by asynchronous BOHB.",
@@ -67,14 +60,23 @@ def _parser() -> argparse.ArgumentParser:
         "--take-over", action="store_true", help="also when another controller is at work on it"
     )
     tune.add_argument("--json", action="store_true", help="print nothing but the result, as one JSON object")
+    tune.add_argument(
+        "--on", choices=("local", "kubernetes"), default="local", help="processes of this machine, or Jobs"
+    )
+    tune.add_argument(
+        "--context", help="the kube context to use; else the current one, or the cluster around us"
+    )
     tune.set_defaults(run=_tune)
     check = commands.add_parser("check", help="validate a study file and show what would run")
     check.add_argument("study", type=Path, help="the study file")
     check.add_argument("--json", action="store_true", help="as one JSON object")
     check.set_defaults(run=_check)
-    simulate = commands.add_parser("simulate", help="replay recorded learning curves through a method")
-    _add_simulate(simulate)
-    simulate.set_defaults(run=_simulate)
+    add_looking(commands)
+    add_steering(commands)
+    simulation = commands.add_parser("simulate", help="replay recorded learning curves through a method")
+    if simulate:
+        _add_simulate(simulation)
+    simulation.set_defaults(run=_simulate)
     helper = commands.add_parser("helper", help="print the one-file Python helper for training code")
     helper.set_defaults(run=_helper)
     return parser
@@ -82,34 +84,38 @@ def _parser() -> argparse.ArgumentParser:
 
 def _tune(arguments: argparse.Namespace) -> int:
     from flows.display import display_for
+    from flows.places import place_for
     from flows.report import result_json, result_text
-    from flows.run import final_view, local_store
+    from flows.run import final_view
     from flows.session import ended, replay
     from flows.study_file import StudyError, load_study
-    from flows.study_local import local_problems
     from operators.lease import check_free
 
     study = load_study(arguments.study)
-    if problems := local_problems(study):
-        raise StudyError(problems, str(arguments.study))
     say = _say(sys.stderr if arguments.json else sys.stdout)
-    store = local_store(study)
-    replayed = replay(study, store)
-    if ended(study, replayed):
-        view, code = final_view(study, store, replayed), OK
+    try:
+        place = place_for(study, arguments.on, context=arguments.context)
+        replayed = replay(study, place.store)
+        over = ended(study, replayed)
+        place.sweep() if over else place.check()
+    except StudyError as error:
+        raise StudyError(error.problems, str(arguments.study)) from None
+    if over:
+        view, code = final_view(place, replayed), OK
     else:
         # Before Prefect, which takes its time to start and would show a run that never ran.
-        (store.root / study.name).mkdir(parents=True, exist_ok=True)
         if not arguments.take_over:
-            check_free(store, study.name, time.sleep)
+            check_free(place.store, study.name, time.sleep)
         from flows.tune import tune_in_prefect
 
         with closing(display_for(quiet=arguments.json)) as display:
-            view, ending, lost = tune_in_prefect(study, [display], take_over=arguments.take_over, say=say)
+            view, ending, lost = tune_in_prefect(place, [display], take_over=arguments.take_over, say=say)
         if lost:
             say(lost)
+        if not ending.final:
+            say(f"Study {study.name} was {ending.reason}.")
         code = INTERRUPTED if not ending.final else FAILED if ending.failed else OK
-    view = dataclasses.replace(view, again=_again(arguments))
+    view = dataclasses.replace(view, again=command_line(arguments, "tune"))
     print(
         result_json(view) if arguments.json else "\n" + result_text(view), end="\n" if arguments.json else ""
     )
@@ -153,13 +159,6 @@ def _helper(arguments: argparse.Namespace) -> int:
 
 def _say(stream):  # type: ignore[no-untyped-def]
     return lambda line: print(line, file=stream, flush=True)
-
-
-def _again(arguments: argparse.Namespace) -> str:
-    """The command as it was given: after `make demo`, abohb is on no PATH."""
-    ours = shutil.which("abohb") or ""
-    known = Path(ours).resolve() == Path(sys.argv[0]).resolve() or Path(sys.argv[0]).name != "abohb"
-    return f"{'abohb' if known else sys.argv[0]} tune {shlex.quote(str(arguments.study))}"
 
 
 def _code(error: AbohbError) -> int:

@@ -27,7 +27,7 @@ def frame(view: StudyView, width: int, height: int) -> RenderableType:
     tables: Table | Group
     if side_by_side:
         tables = Table.grid(padding=(0, 3))
-        tables.add_row(workers, levels)
+        tables.add_row(*([workers] if view.workers else []), levels)
     else:
         tables = Group(workers, Text(), levels)
     return Group(title(view, width), budget(view, width), Text(), tables, Text(), *footer)

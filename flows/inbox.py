@@ -9,7 +9,7 @@ from hpo_engine.types import AbohbError, Report, Steered
 from operators.attempt import decode_report, inbox_prefix
 from operators.store import Store
 
-SETTINGS = ("workers", "paused")
+SETTINGS = ("workers", "paused", "stopped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Inbox:
         reports: list[Report] = []
         steered: list[Steered] = []
         dropped: list[str] = []
-        keys = [*self._store.list(inbox_prefix(self._study)), *self._store.list(f"{self._study}/steer/")]
+        keys = [*self._store.list(inbox_prefix(self._study)), *self._store.list(steer_prefix(self._study))]
         for key in keys:
             data = self._store.get(key)
             try:
@@ -50,9 +50,14 @@ class Inbox:
             self._store.delete(key)
 
 
+def steer_prefix(study: str) -> str:
+    """Where people put {"setting", "value"} for the controller, under keys in the order to be folded."""
+    return f"{study}/steer/"
+
+
 def _decode_steered(data: bytes) -> Steered:
     document = json.loads(data)
     setting, value = document["setting"], document["value"]
     if setting not in SETTINGS or type(value) is not int or value < 0:
-        raise ValueError(f"{setting} {value!r}: there is {' and '.join(SETTINGS)}, numbers from 0 on")
+        raise ValueError(f"{setting} {value!r}: there is {', '.join(SETTINGS)}, numbers from 0 on")
     return Steered(setting, value)

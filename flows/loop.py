@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from flows.backend import Backend
-from flows.balance import balance, due, occupied
+from flows.balance import allowed, balance, due, occupied
 from flows.build import attempt_spec
 from flows.inbox import Inbox
 from flows.study import Study
@@ -26,6 +26,7 @@ from hpo_engine.types import (
     Status,
     Trial,
     Wait,
+    Waiting,
 )
 from operators.attempt import Observed, Order, encode_order, order_key
 from operators.journal import Fenced, Journal
@@ -64,14 +65,15 @@ class Controller:
         self._inbox = Inbox(store, study.name)
         self._unwritten: list[Event] = []  # told to the engine, not journalled yet
         self._written: list[Event] = []  # journalled, not returned yet
-        self._orders: dict[int, tuple[int, Order]] = {}  # by trial: attempt and order last written; a cache
+        self._orders: dict[int, Order] = {}  # by trial: as last written; a cache
         self._began = clock() - journal.active
+        self._causes: dict[int, str] = {}  # by live trial: what it waits for, as last journalled
         self._cancelled: str | None = None
+        self._impossible = ""  # why no trial of this study can run
 
     @property
     def workers(self) -> int:
-        steered = self.history.settings
-        return 0 if steered.get("paused") else steered.get("workers", self.study.workers)
+        return allowed(self.history, self.study.workers)
 
     @property
     def elapsed(self) -> float:
@@ -97,12 +99,14 @@ class Controller:
         for steered in news.steered:
             if self.history.settings.get(steered.setting) != steered.value:
                 self._tell(steered)
+        if self.history.settings.get("stopped"):
+            self.cancel("stopped by `abohb stop`")
         ending = self._ending() or self._decide()
         ending = ending and self._judged(ending)
         if ending and ending.final and not self.history.live and not self.history.finished:
             self._tell(Finished(ending.reason, ending.failed))
         self._write()
-        self.messages += news.dropped
+        self.messages += [*news.dropped, *self._backend.notes()]
         self._inbox.clear(news)
         self._apply(observed, ending)
         events, self._written = tuple(self._written), []  # only now: a pass that failed is told by the next
@@ -132,7 +136,17 @@ class Controller:
                     AttemptEnded(id, attempt, Outcome.INTERRUPTED, evidence={"message": "never launched"})
                 )
             elif seen is not None and not seen.running:
-                self._tell(self._checked(seen.verdict or AttemptEnded(id, attempt, Outcome.LOST)))
+                self._fold_end(self._checked(seen.verdict or AttemptEnded(id, attempt, Outcome.LOST)))
+            elif seen is not None and seen.cause != self._causes.get(id, ""):
+                self._causes[id] = seen.cause
+                said = {"message": seen.message} if seen.message else {}
+                self._tell(Waiting(id, attempt, seen.cause, said))
+
+    def _fold_end(self, end: AttemptEnded) -> None:
+        self._causes.pop(end.trial, None)
+        self._tell(end)
+        if end.outcome in (Outcome.IMAGE, Outcome.POD_SPEC):
+            self._impossible = f"{end.outcome}: {end.evidence.get('message', 'no trial can run')}"
 
     def _checked(self, end: AttemptEnded) -> AttemptEnded:
         """An attempt that says all is well and has done nothing would be followed by others, for ever."""
@@ -146,6 +160,8 @@ class Controller:
         if self._cancelled is not None:
             return Ending(self._cancelled, final=False)
         history, budget = self.history, self.study.budget
+        if self._impossible:
+            return Ending(self._impossible, failed=True)
         if history.failed_in_a_row >= self.study.max_failed_trials:
             return Ending(f"{history.failed_in_a_row} trials in a row failed{self._last()}", failed=True)
         if budget.hours is not None and self.elapsed >= budget.hours * 3600:
@@ -179,7 +195,7 @@ class Controller:
         for start in due(history, self.workers):
             self._tell(start)
         if not self.workers:
-            self.waiting = "paused, until it is told to go on"
+            self.waiting = "paused, until `abohb resume`"
         elif self.waiting and not history.running and not history.live:
             return Ending(self.waiting)
         return None
@@ -213,9 +229,9 @@ class Controller:
 
     def _order(self, trial: Trial, exists: bool) -> None:
         """The order in the store: written before a launch, so that a resumed trial never reads an old one."""
-        order = Order(trial.until, stop=trial.held or trial.status in (Status.STOPPED, Status.FAILED))
-        known = self._orders.get(trial.id)
-        unsaid = known is None and trial.attempt == 1 and not exists and not order.stop  # its launch says it
-        if not unsaid and known != (trial.attempt, order):
+        stop = trial.held or trial.status in (Status.STOPPED, Status.FAILED)
+        order, known = Order(trial.until, stop, trial.attempt), self._orders.get(trial.id)
+        unsaid = known is None and trial.attempt == 1 and not exists and not stop  # its launch says it
+        if not unsaid and known != order:
             self._store.put(order_key(self.study.name, trial.id), encode_order(order))
-        self._orders[trial.id] = (trial.attempt, order)
+        self._orders[trial.id] = order

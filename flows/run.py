@@ -1,10 +1,8 @@
-"""Tuning a study on this machine, start to end. Prefect looks on from `flows.tune`."""
+"""Tuning a study, start to end, wherever it runs. Prefect looks on from `flows.tune`."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 import signal
 import threading
 import time
@@ -12,19 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from flows.backend import Backend
 from flows.loop import Controller, Ending
+from flows.places import LocalPlace, Place
 from flows.session import Replayed, Session, open_study, replay
 from flows.study import Study
-from flows.view import Best, Leg, StudyView
-from operators.attempt import trial_prefix
-from operators.checkpoints import Checkpoints
+from flows.view import Leg, StudyView
 from operators.journal import Fenced
 from operators.lease import Heartbeat, check_free
-from operators.local import LocalBackend
-from operators.store import DirectoryStore, StoreError
 
-POLL = 0.1  # seconds between passes: a pass with no news reads one directory or two
 GRACE = 15.0  # seconds to wind up in when we are told to end; Prefect's runner kills after 30
+WINDING = 0.1  # seconds between passes then
 PATIENCE = 30.0  # longest pause between tries while the store is away
 
 
@@ -34,14 +30,6 @@ class Show(Protocol):
     def show(self, view: StudyView, legs: Sequence[Leg] = ()) -> None: ...
 
 
-def local_store(study: Study) -> DirectoryStore:
-    """StoreError: there is something else in its place."""
-    path = study.store_path()
-    if path.exists() and not path.is_dir():
-        raise StoreError(f"store: {path} is a file, not a folder")
-    return DirectoryStore(path)
-
-
 def tune_locally(
     study: Study,
     shows: Sequence[Show],
@@ -49,43 +37,58 @@ def tune_locally(
     take_over: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[StudyView, Ending]:
-    """Tune a study with processes of this machine as workers, until it ends or is cancelled.
+    """`tune_at` this machine."""
+    return tune_at(LocalPlace(study), shows, take_over=take_over, cancelled=cancelled)
+
+
+def tune_at(
+    place: Place,
+    shows: Sequence[Show],
+    *,
+    take_over: bool = False,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> tuple[StudyView, Ending]:
+    """Tune a study until it ends or is cancelled.
 
     The same study again goes on where it was. Owned, ChangedError, JournalError: it cannot be opened; Fenced:
     another controller took it over meanwhile. An interrupt ends the trials, leaves the study resumable, and
     is raised again.
     """
-    store = local_store(study)
+    study, store = place.study, place.store
     if not take_over:
         check_free(store, study.name, time.sleep)
-    folder = store.root / study.name
-    threads = max(1, (os.cpu_count() or 1) // study.workers)
-    backend = LocalBackend(folder / "work", store.root.as_uri(), threads=threads)
+    backend = place.backend()
     session = open_study(study, store, backend)
     heartbeat = Heartbeat(store, study.name, session.epoch)
     try:
-        ending = _drive(session, shows, heartbeat, cancelled)
+        ending = _drive(session, place.poll, backend, shows, heartbeat, cancelled)
         backend.close(GRACE)
     except Exception:  # Fenced, or we are at fault: nothing more is touched
+        backend.abandon()
         raise
     except BaseException:
         backend.close(GRACE)
         raise
     finally:
         heartbeat.stop()
-    return final_view(study, store, replay(study, store)), ending
+    return final_view(place, replay(study, store)), ending
 
 
 def _drive(
-    session: Session, shows: Sequence[Show], heartbeat: Heartbeat, cancelled: Callable[[], bool]
+    session: Session,
+    poll: float,
+    backend: Backend,
+    shows: Sequence[Show],
+    heartbeat: Heartbeat,
+    cancelled: Callable[[], bool],
 ) -> Ending:
-    controller, pause = session.controller, POLL
+    controller, pause = session.controller, poll
     try:
         while True:
             try:
-                ending, pause = _pass(session, shows), POLL
+                ending, pause = _pass(session, shows), poll
             except OSError as error:  # the store is away: what is not journalled is not done
-                if pause == POLL:
+                if pause == poll:
                     session.watch.messages.append(f"the store does not answer ({error}); trying again")
                     _tell(session, shows)
                 ending, pause = None, min(PATIENCE, max(0.5, 2 * pause))
@@ -95,22 +98,22 @@ def _drive(
                 raise Fenced(f"study {controller.study.name!r} was taken over by another controller")
             if cancelled():
                 controller.cancel("cancelled in Prefect")
-            time.sleep(pause)
+            backend.wait(pause)
     except Exception:
         raise
     except BaseException:  # Ctrl-C, or SIGTERM as Prefect raises it
         controller.cancel("interrupted")
-        _wind_up(session, shows)
+        _wind_up(session, backend, shows)
         raise
 
 
-def _wind_up(session: Session, shows: Sequence[Show]) -> None:
+def _wind_up(session: Session, backend: Backend, shows: Sequence[Show]) -> None:
     deadline = time.monotonic() + GRACE
     while time.monotonic() < deadline:
         with suppress(OSError):
             if _pass(session, shows):
                 return
-        time.sleep(POLL)
+        backend.wait(WINDING)
 
 
 def _pass(session: Session, shows: Sequence[Show]) -> Ending | None:
@@ -157,21 +160,8 @@ def current_view(controller: Controller, session: Session) -> StudyView:
     )
 
 
-def final_view(study: Study, store: DirectoryStore, replayed: Replayed) -> StudyView:
-    """A study as its journal has it, with the checkpoint of the best configuration laid out as files."""
+def final_view(place: Place, replayed: Replayed) -> StudyView:
+    """A study as its journal has it, with the place of the best configuration's checkpoint."""
     view = replayed.watch.view(replayed.engine.history, elapsed=replayed.journal.active, workers=0)
-    best = view.best and dataclasses.replace(view.best, checkpoint=_restore_best(study, store, view.best))
-    return dataclasses.replace(view, best=best, store=(store.root / study.name).as_uri())
-
-
-def _restore_best(study: Study, store: DirectoryStore, best: Best) -> str:
-    """The checkpoint with which the best loss was measured, or "" if it wrote none."""
-    target = store.root / study.name / "best"
-    partial = target.with_name(f".best-{os.getpid()}")
-    checkpoints = Checkpoints(store, trial_prefix(study.name, best.trial))
-    manifest = checkpoints.restore_at(best.resource, partial)
-    shutil.rmtree(target, ignore_errors=True)  # an earlier best's
-    if manifest is None:
-        return ""
-    partial.rename(target)
-    return str(target)
+    best = view.best and dataclasses.replace(view.best, checkpoint=place.checkpoint(view.best))
+    return dataclasses.replace(view, best=best, store=place.uri)

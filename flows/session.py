@@ -32,6 +32,7 @@ class Replayed:
     engine: Engine
     journal: Journal
     watch: Watch
+    also: Callable[[Event, float], None]  # is told each event, and when it was journalled
 
     @property
     def study(self) -> Study | None:
@@ -39,23 +40,28 @@ class Replayed:
         return None if opened is None else Study.model_validate(opened.study)
 
 
-def replay(study: Study, store: Store) -> Replayed:
+def replay(
+    study: Study, store: Store, *, also: Callable[[Event, float], None] = lambda event, at: None
+) -> Replayed:
     """Fold the journal; no decision and no fit is computed again.
 
     ChangedError: the file differs in what may not change. JournalError: it cannot be read.
     """
-    replayed = Replayed(build_engine(study), Journal(store, study.name), Watch(study))
-    _fold(study, replayed)
+    replayed = Replayed(build_engine(study), Journal(store, study.name), Watch(study), also)
+    read_on(study, replayed)
+    replayed.watch.legs()  # they were shown when they ran
     return replayed
 
 
-def _fold(study: Study, replayed: Replayed) -> None:
+def read_on(study: Study, replayed: Replayed) -> bool:
+    """Fold what has been journalled since; whether there was anything."""
+    before = replayed.journal.number
     for batch in replayed.journal.read():
         try:
             _fold_batch(study, replayed, batch)
         except (HistoryError, ValueError) as error:
             raise JournalError(f"batch {batch.number} of study {study.name!r} cannot be: {error}") from error
-    replayed.watch.legs()  # they were shown when they ran
+    return replayed.journal.number > before
 
 
 def _fold_batch(study: Study, replayed: Replayed, batch: Batch) -> None:
@@ -64,6 +70,7 @@ def _fold_batch(study: Study, replayed: Replayed, batch: Batch) -> None:
             _check_same(Study.model_validate(event.study), study)
         replayed.engine.history.apply(event)
         replayed.watch.saw(event, batch.time)
+        replayed.also(event, batch.time)
 
 
 def ended(study: Study, replayed: Replayed) -> bool:
@@ -100,11 +107,12 @@ def open_study(
             replayed.journal.claim(now, news)
             break
         except Fenced:  # whoever controls it wrote meanwhile
-            _fold(study, replayed)
+            read_on(study, replayed)
     else:
         raise Owned(
             f"study {study.name!r} is written to by other controllers, faster than it can be taken over"
         )
+    replayed.watch.legs()
     for event in news:
         replayed.engine.tell(event)
         replayed.watch.saw(event, now)
@@ -113,14 +121,16 @@ def open_study(
 
 
 def _news(study: Study, replayed: Replayed) -> list[Event]:
-    """The study as it is now, unless the journal has it so, and open."""
+    """The study as it is now, unless the journal has it so, and open. What was said last counts."""
     before, history = replayed.study, replayed.engine.history
-    if before == study and history.finished is None:
-        return []
-    opened = Opened(study.model_dump(mode="json"))
+    news: list[Event] = []
+    if before != study or history.finished is not None:
+        news.append(Opened(study.model_dump(mode="json")))
     if before and before.workers != study.workers and "workers" in history.settings:
-        return [opened, Steered("workers", study.workers)]  # what was said last counts
-    return [opened]
+        news.append(Steered("workers", study.workers))
+    if history.settings.get("stopped"):
+        news.append(Steered("stopped", 0))
+    return news
 
 
 def _check_same(before: Study, now: Study) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field, model_validator
 
 from flows.study_checks import problems
+from flows.study_kubernetes import Kubernetes
 from flows.study_methods import with_defaults
 from flows.study_parts import (
     PLAIN,
@@ -115,7 +116,10 @@ class Study(BaseModel):
     store: Location = Field(
         "./abohb-runs",
         title="Store",
-        description="Where the study is kept: file:///dir, or a path relative to the study file.",
+        description="Where the study is kept: file:///dir, a path relative to the study file, s3://bucket/dir.",
+    )
+    kubernetes: Kubernetes = Field(
+        Kubernetes(), title="Kubernetes", description="What the pods of the trials ask for."
     )
 
     @model_validator(mode="after")

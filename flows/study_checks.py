@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from flows.study_kubernetes import kubernetes_problems
 from flows.study_methods import method_problems
 from flows.study_space import search_space, sound, space_problems
 from flows.study_templates import template_problems
@@ -107,5 +108,5 @@ def _placed(points: Mapping[int, Mapping[str, Any]], space: SearchSpace, whole: 
 
 CHECKS: tuple[Callable[[Draft], Problems], ...] = (
     program, metrics, constraints, resource, space_problems, initial, method_problems, budget,
-    template_problems,
+    template_problems, kubernetes_problems,
 )  # fmt: skip

@@ -105,6 +105,8 @@ def _line(lines: Mapping[Steps, int], path: Steps) -> int | None:
 
 
 def _absolute(path: str, folder: Path) -> str:
+    if path.startswith("s3://"):
+        return path
     return str((folder / Path(path).expanduser()).resolve())
 
 

@@ -37,18 +37,20 @@ def check_name(value: str) -> str:
 
 
 def check_store(value: str) -> str:
-    """A path, as `file:///dir` or plainly."""
-    if value.startswith("s3://"):
-        raise ValueError("object storage comes with --on kubernetes, use file:///dir")
+    """A path, as `file:///dir` or plainly; or `s3://bucket/prefix`."""
     if not value:
-        raise ValueError("is empty; expected file:///dir or a path")
+        raise ValueError("is empty; expected file:///dir, a path or s3://bucket/prefix")
     if "://" not in value:
         return value
+    if value.startswith("s3://"):
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/\s]+)*/?", value):
+            raise ValueError(f"got {value!r}, expected s3://bucket/prefix")
+        return value.rstrip("/")
     parts = urlsplit(value)
     if parts.scheme == "file" and not parts.netloc and parts.path:
         return unquote(parts.path)
     hint = f"; did you mean 'file:///{value[7:]}'?" if parts.scheme == "file" and parts.netloc else ""
-    raise ValueError(f"got {value!r}, expected file:///dir or a path{hint}")
+    raise ValueError(f"got {value!r}, expected file:///dir, a path or s3://bucket/prefix{hint}")
 
 
 def seconds(value: object) -> object:

@@ -72,11 +72,17 @@ def _one(value: object, conversion: str | None, spec: str) -> str:
 
 def template_problems(draft: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """What is wrong with `args` and `env`; see `flows.study_checks` for what a draft is."""
-    specs = draft.get("space")
-    for section in ("args", "env"):
-        for key, text in draft.get(section, {}).items():
-            if text is not None:
-                yield from (((section, key), found) for found in _template(text, specs))
+    specs, kubernetes = draft.get("space"), draft.get("kubernetes")
+    texts = [
+        ((section, key), text) for section in ("args", "env") for key, text in draft.get(section, {}).items()
+    ]
+    if kubernetes is not None:
+        texts += [
+            (("kubernetes", "node_selector", key), text) for key, text in kubernetes.node_selector.items()
+        ]
+    for path, text in texts:
+        if text is not None:
+            yield from ((path, found) for found in _template(text, specs))
     yield from _left_behind(draft.get("args", {}), specs or {})
 
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from flows.study import Study
 from flows.view import Best, Budget, Counts, Failures, Leg, LegEnded, LegStarted, Level, Slot, StudyView
 from hpo_engine.history import History
-from hpo_engine.types import AttemptEnded, AttemptStarted, Blame, Event, Outcome, Report, Status, Stop, Trial
+from hpo_engine.types import (
+    AttemptEnded,
+    AttemptStarted,
+    Blame,
+    Event,
+    Opened,
+    Outcome,
+    Report,
+    Status,
+    Stop,
+    Trial,
+    Waiting,
+)
 
 
 class Watch:
@@ -24,6 +36,8 @@ class Watch:
         self._legs: list[Leg] = []
         self.messages: list[str] = []
         self._restart_told = False
+        self._said: set[str] = set()  # messages, or what they were about
+        self._causes: dict[int, str] = {}  # what live trials wait for
 
     def saw(self, event: Event, at: float) -> None:
         match event:
@@ -33,8 +47,12 @@ class Watch:
                 self._saves |= event.checkpoint
             case Stop():
                 self._stopped.add(event.trial)
+            case Waiting():
+                self._waits(event)
             case AttemptEnded():
                 self._ended(event, at)
+            case Opened():
+                self._study = Study.model_validate(event.study)
         until = getattr(event, "until", None)
         if until is not None:
             self._until[event.trial] = until  # type: ignore[union-attr]
@@ -44,13 +62,22 @@ class Watch:
                 self._repeats.add(event.trial)
             self._legs.append(LegStarted(event.trial, event.attempt, self._aims[event.trial], at))
 
+    def _waits(self, event: Waiting) -> None:
+        self._causes[event.trial] = event.cause
+        if event.cause:
+            self.say(f"trial {event.trial} waits: {event.cause}", about=event.cause)
+
     def _ended(self, event: AttemptEnded, at: float) -> None:
+        self._causes.pop(event.trial, None)
         stopped = event.trial in self._stopped
+        aim, reached = self._aims[event.trial], self._reached.get(event.trial, 0)
+        # It may have been promoted while it ran, or have paused where a person wanted it to.
+        until = reached if event.outcome is Outcome.OK and not stopped else max(aim, reached)
         self._legs.append(
             LegEnded(
                 event.trial,
                 event.attempt,
-                max(self._aims[event.trial], self._reached.get(event.trial, 0)),  # promoted while it ran
+                until,
                 Outcome.OK if stopped else event.outcome,  # we ended it: no news about its code
                 event.seconds,
                 at,
@@ -80,9 +107,10 @@ class Watch:
                 "Report checkpoints (docs/trial-contract.md), or say resource: {resumable: false}."
             )
 
-    def say(self, message: str) -> None:
-        """Once: what failed is tried again, and would be told again."""
-        if message not in self.messages:
+    def say(self, message: str, *, about: str = "") -> None:
+        """Once: what failed is tried again, and would be told again. `about`: what it is the same as."""
+        if (about or message) not in self._said:
+            self._said.add(about or message)
             self.messages.append(message)
 
     def legs(self) -> list[Leg]:
@@ -125,6 +153,8 @@ class Watch:
             status = "ending"
         elif trial.held:
             status = "pausing"
+        elif cause := self._causes.get(trial.id):
+            status = f"waits: {cause.partition(':')[0]}"
         else:
             status = "running"
         return Slot(trial.id, trial.attempt, status, trial.resource, trial.until, self._values.get(trial.id))

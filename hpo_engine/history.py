@@ -1,8 +1,4 @@
-"""A study as the fold of its events.
-
-The one mutable object of the engine, and `apply` its only door: a fold over immutable values copied a
-10,000-trial study for each event, so the indices below are kept in place. Events and trials are values.
-"""
+"""A study as the fold of its events: mutable, as copies of 10,000 trials cost too much; `apply` its door."""
 
 from __future__ import annotations
 
@@ -34,6 +30,7 @@ from hpo_engine.types import (
     Steered,
     Stop,
     Trial,
+    Waiting,
 )  # fmt: skip
 
 
@@ -247,4 +244,5 @@ _FOLDS: dict[type, Callable[[History, Any], None]] = {
     Start: History._start, Resume: History._resume, Stop: History._stop, Failed: History._failed,
     AttemptStarted: History._attempt_started, Report: History._report, AttemptEnded: History._attempt_ended,
     Fitted: History._fitted, Held: History._held, Released: History._released,
+    Waiting: lambda history, event: None,
 }  # fmt: skip

@@ -129,6 +129,16 @@ class AttemptStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """An attempt does not run yet, or not now, for a cause that may pass; "": it no longer waits."""
+
+    trial: int
+    attempt: int
+    cause: str  # "unschedulable: Insufficient nvidia.com/gpu"
+    evidence: Mapping[str, str] = field(default_factory=dict)  # the scheduler's message
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The metrics of a trial after `resource` units. (trial, resource) is its identity."""
 
@@ -208,7 +218,7 @@ class Finished:
 
 
 Event: TypeAlias = (
-    Opened | Start | Resume | Stop | AttemptStarted | Report | AttemptEnded
+    Opened | Start | Resume | Stop | AttemptStarted | Waiting | Report | AttemptEnded
     | Failed | Fitted | Held | Released | Steered | Finished
 )  # fmt: skip
 

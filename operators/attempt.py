@@ -37,10 +37,12 @@ class AttemptSpec:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """An attempt as it is now: `running`, or ended with a verdict."""
+    """An attempt as it is now: `running`, be it that it waits for something, or ended with a verdict."""
 
     running: bool
     verdict: Verdict | None = None
+    cause: str = ""  # why it does not run now, though it may: "unschedulable: Insufficient nvidia.com/gpu"
+    message: str = ""  # the platform's own words for that
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Order:
 
     until: int
     stop: bool = False
+    attempt: int = 0  # the one that may act now: an agent of an earlier one has been replaced
 
 
 def encode_spec(spec: AttemptSpec) -> bytes:
@@ -90,7 +93,7 @@ def encode_order(order: Order) -> bytes:
 
 def decode_order(data: bytes) -> Order:
     values = json.loads(data)
-    return Order(int(values["until"]), bool(values["stop"]))
+    return Order(int(values["until"]), bool(values["stop"]), int(values.get("attempt", 0)))
 
 
 # -- keys ----------------------------------------------------------------------------------------
@@ -112,6 +115,21 @@ def order_key(study: str, trial: int) -> str:
     return f"{trial_prefix(study, trial)}order.json"
 
 
+def claim_key(study: str, trial: int, attempt: int) -> str:
+    """Which pod acts for an attempt: of two, one gets it."""
+    return f"{trial_prefix(study, trial)}claims/{attempt:04d}.json"
+
+
+def facts_key(study: str, trial: int, attempt: int) -> str:
+    """What the agent of an attempt that is over knows of it, see `operators.verdict`."""
+    return f"{trial_prefix(study, trial)}facts/{attempt:04d}.json"
+
+
+def credentials_key(study: str, trial: int) -> str:
+    """The temporary keys with which the agents of a trial shall go on."""
+    return f"{trial_prefix(study, trial)}credentials.json"
+
+
 def log_key(study: str, trial: int, attempt: int, stream: str) -> str:
-    """`stream` is `stdout` or `stderr`."""
+    """`stream` is `stdout` or `stderr`; `log` where they are one."""
     return f"{trial_prefix(study, trial)}logs/{attempt:04d}.{stream}"

@@ -71,6 +71,10 @@ class Journal:
             self._tail.append(data)
             yield self._take(data)
 
+    def spent(self, now: float) -> float:
+        """`active` up to now, if its writer is still at work."""
+        return self.active + (0.0 if self._last is None else max(0.0, now - self._last))
+
     def claim(self, now: float, events: Sequence[Event] = ()) -> None:
         """Become the writer: append a batch with a higher epoch. After Fenced: `read` on, and claim again."""
         self._write(events, now, self.epoch + 1)

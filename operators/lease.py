@@ -8,6 +8,7 @@ import platform
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,24 +44,52 @@ def process_started(pid: int) -> str:
     return "" if state in "ZX" else rest[18]
 
 
-def check_free(store: Store, study: str, sleep: Callable[[float], None]) -> None:
-    """Owned if a live controller holds the study. A dead one on this host is seen at once.
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who has a study. `alive`: None while it cannot be told: on another host, until its heart beats."""
+
+    where: str = ""  # "process 12 on box"; "" if nobody has had it
+    alive: bool | None = False
+
+
+class Lookout:
+    """Watches the owner of a study by reading only.
 
     The clocks of two hosts are not compared: an owner elsewhere is alive when its heartbeat changes.
     """
-    owner = _read(store, study)
-    if owner is None or owner.get("released"):
-        return
-    where = f"process {owner['pid']} on {str(owner['host']).split('/')[0]}"
-    if owner["host"] == host_id():
-        alive = _alive(int(owner["pid"]), str(owner["started"]))
-    else:
+
+    def __init__(self, store: Store, study: str) -> None:
+        self._store, self._study = store, study
+        self._last: dict[str, Any] | None = None
+        self._since = 0.0  # when the heartbeat was first seen as it is
+        self._beaten = False
+
+    def look(self, now: float) -> Owner:
+        """The owner now, by any clock that only grows. A dead one on this host is seen at once."""
+        owner = _read(self._store, self._study) or self._last
+        if owner is None or owner.get("released"):
+            return Owner()
+        if owner != self._last:
+            self._beaten = self._last is not None
+            self._last, self._since = owner, now
+        where = f"process {owner['pid']} on {str(owner['host']).split('/')[0]}"
+        if owner["host"] == host_id():
+            return Owner(where, _alive(int(owner["pid"]), str(owner["started"])))
+        if now - self._since >= PATIENCE:
+            return Owner(where, False)
+        return Owner(where, self._beaten or None)
+
+
+def check_free(store: Store, study: str, sleep: Callable[[float], None]) -> None:
+    """Owned if a live controller holds the study."""
+    lookout = Lookout(store, study)
+    owner = lookout.look(0.0)
+    if owner.alive is None:
         sleep(PATIENCE)
-        later = _read(store, study) or owner
-        alive = later != owner and not later.get("released")
-    if alive:
+        owner = lookout.look(PATIENCE)
+    if owner.alive:
         raise Owned(
-            f"study {study!r} is being tuned by {where}. Wait for it, end it, or give --take-over: "
+            f"study {study!r} is being tuned by {owner.where}. Wait for it, end it, or give --take-over: "
             f"it will then stop by itself and this one goes on where it was."
         )
 

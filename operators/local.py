@@ -125,6 +125,14 @@ class LocalBackend:
             (self.work / name).rename(hidden)  # first out of sight, so that a half-removed one is never seen
             shutil.rmtree(hidden, ignore_errors=True)
 
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def abandon(self) -> None: ...
+
     def close(self, grace: float) -> None:
         """End all that runs, wait up to `grace` seconds, kill what is left."""
         for key, seen in self.observe().items():

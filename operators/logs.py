@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from operators.store import Store
+from operators.verdict import QUOTED
 
 HEAD, TAIL = 256 << 10, 4 << 20  # bytes kept of a longer output
-QUOTED = 2000  # characters: a verdict has to fit into a termination message
 
 
 @dataclass
@@ -25,11 +25,11 @@ class KeptLog:
         """Bring the copy up to date; an output that is empty gets none."""
         size = self.path.stat().st_size if self.path.exists() else 0
         if size != self._kept:
-            self.store.put(self.key, bounded(self.path))
+            self.store.put(self.key, bounded_file(self.path))
             self._kept = size
 
 
-def bounded(path: Path, head: int = HEAD, tail: int = TAIL) -> bytes:
+def bounded_file(path: Path, head: int = HEAD, tail: int = TAIL) -> bytes:
     """A file's bytes; of a long one `head` from its beginning, a note, and `tail` from its end."""
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -37,7 +37,17 @@ def bounded(path: Path, head: int = HEAD, tail: int = TAIL) -> bytes:
             return file.read()
         first = file.read(head)
         file.seek(-tail, os.SEEK_END)
-        return first + f"\n[... {size - head - tail} bytes left out ...]\n".encode() + file.read(tail)
+        return _joined(first, size, file.read(tail))
+
+
+def bounded(data: bytes, head: int = HEAD, tail: int = TAIL) -> bytes:
+    """As `bounded_file`, of bytes."""
+    return data if len(data) <= head + tail else _joined(data[:head], len(data), data[-tail:])
+
+
+def _joined(first: bytes, size: int, last: bytes) -> bytes:
+    left_out = size - len(first) - len(last)
+    return first + f"\n[... {left_out} bytes left out ...]\n".encode() + last
 
 
 def last_lines(path: Path, count: int = 10) -> str:
@@ -45,7 +55,12 @@ def last_lines(path: Path, count: int = 10) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 4 * QUOTED))
-            text = file.read().decode(errors="replace")
+            return last_lines_in(file.read(), count)
     except FileNotFoundError:
         return ""
+
+
+def last_lines_in(data: bytes, count: int = 10) -> str:
+    """As `last_lines`, of bytes."""
+    text = data[-4 * QUOTED :].decode(errors="replace")
     return "\n".join([line for line in text.splitlines() if line.strip()][-count:])[-QUOTED:]

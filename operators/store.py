@@ -48,6 +48,12 @@ class Store(Protocol):
         """Write the bytes under `key` to a file. KeyError if there are none."""
 
 
+def check_key(key: str) -> None:
+    """StoreError if it is none."""
+    if not {"", ".", ".."}.isdisjoint(key.split("/")):
+        raise StoreError(f"{key!r} is no key: names with '/' between them, none of them '.' or '..'")
+
+
 @dataclass(frozen=True)
 class DirectoryStore:
     """A directory as store: a key is a path below `root`. Atomic by rename and link, durable by fsync."""
@@ -55,8 +61,7 @@ class DirectoryStore:
     root: Path
 
     def _path(self, key: str) -> Path:
-        if not {"", ".", ".."}.isdisjoint(key.split("/")):
-            raise StoreError(f"{key!r} is no key: names with '/' between them, none of them '.' or '..'")
+        check_key(key)
         return self.root / key
 
     def get(self, key: str) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpo_engine.types import AbohbError
@@ -45,7 +45,7 @@ def write_config(folder: Path, spec: AttemptSpec, start: int) -> None:
 
 def write_order(folder: Path, order: Order) -> None:
     """`order.json`: replaced as a whole, so that a reader sees the old one or the new one."""
-    _write(folder / "order.json", asdict(order))
+    _write(folder / "order.json", {"until": order.until, "stop": order.stop})
 
 
 def _write(path: Path, value: object) -> None:
@@ -63,13 +63,18 @@ class Tail:
     _read: int = 0
 
     def lines(self) -> list[bytes]:
-        """The lines that were completed since the last call; none if the file is not there yet."""
+        """The lines that were completed since the last call; none if the file is not there yet.
+
+        ContractError if it cannot be read.
+        """
         try:
             with self.path.open("rb") as file:
                 file.seek(self._read)
                 new = file.read()
         except FileNotFoundError:
             return []
+        except OSError as error:  # never mistaken for a store that is away
+            raise ContractError(f"the file cannot be read: {error.strerror}") from None
         self._read += len(new)
         *whole, self.partial = (self.partial + new).split(b"\n")
         return whole
@@ -99,6 +104,12 @@ class Metrics:
         if line.checkpoint is not None:
             self._checkpoints.add(line.checkpoint)
         return line
+
+    def skip(self, count: int) -> None:
+        """Pass over lines that were read before. ContractError if they are not there any more."""
+        for _ in range(count):
+            if self.next() is None:
+                raise ContractError("lines that were there are gone: append, and change nothing above")
 
 
 def parse(raw: bytes, spec: AttemptSpec, expected: int) -> Line:

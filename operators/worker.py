@@ -21,9 +21,12 @@ from operators.attempt import AttemptSpec, Verdict, decode_spec, encode_verdict,
 from operators.logs import KeptLog, last_lines
 from operators.processes import Group, fill, kill_leftovers, training_environment
 from operators.store import DirectoryStore, Store
+from operators.verdict import Death, judge
+from operators.watchdog import Watchdog
 
 SPEC, OPTIONS, VERDICT, LOCK, AGENT_LOG = "spec.json", "options.json", "verdict.json", "lock", "agent.log"
 TRIAL = "trial"  # the trial's directory in the work directory
+UNKNOWN = Death()  # it never ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,9 @@ class Worker:
         self.attempt.prepare()
         self.attempt.pump()
         if leash.pulled_already():
-            return self.attempt.verdict(None, Outcome.INTERRUPTED)
+            return self._verdict(Outcome.INTERRUPTED)
         if self.attempt.fulfilled or self.attempt.order.stop:
-            return self.attempt.verdict(None, None, message="there was nothing left to do")
+            return self._verdict(message="there was nothing left to do")
         trial, (out, err) = self.attempt.folder, (log.path for log in self._logs)
         env = training_environment(os.environ, self.spec.env, trial, self.options.threads)
         command = tuple(fill(argument, trial) for argument in self.spec.command)
@@ -104,7 +107,7 @@ class Worker:
             group.start()
         except OSError as error:
             said = f"cannot run {self.spec.command[0]!r}: {error}"
-            return self.attempt.verdict(None, Outcome.USER_ERROR, message=said)
+            return self._verdict(Outcome.USER_ERROR, message=said)
         try:
             leash.hold(group)
             ended = self._watch(group, leash)
@@ -113,36 +116,31 @@ class Worker:
             kill_leftovers(trial)
         self.attempt.pump()
         self._keep_logs()
-        return self.attempt.verdict(code, ended, last_lines(err) or last_lines(out))
+        log = last_lines(err) or last_lines(out)
+        return self._verdict(ended, Death(code, evidence={"log": log}))
+
+    def _verdict(self, ended: Outcome | None = None, death: Death = UNKNOWN, message: str = "") -> Verdict:
+        return judge(self.attempt.facts(ended, message), death, self.spec.trial, self.spec.attempt)
 
     def _watch(self, group: Group, leash: Leash) -> Outcome | None:
         """Until the leader has ended; why we ended it, None if it did so by itself."""
-        line = polled = logged = time.monotonic()
-        done: float | None = None  # since when it could have exited
+        polled = logged = time.monotonic()
+        dog = Watchdog(self.attempt, self.options.patience)
         while not group.exited(self.options.tick):
             now = time.monotonic()
             if now - polled >= self.options.poll:
                 polled = now
                 self.attempt.follow()
             if self.attempt.pump():
-                line = time.monotonic()  # not `now`: the time that a commit takes is not the trial's
+                dog.heard()  # after it: the time that a commit takes is not the trial's
             if now - logged >= self.options.logs:
                 logged = now
                 self._keep_logs()
-            done = None if not self.attempt.fulfilled else done or now
-            ended = self._over(now, line, done)
+            ended = dog.over()
             if ended is not None and not leash.pulled.is_set():
                 group.end(self.options.grace)
                 return ended
         return Outcome.INTERRUPTED if leash.pulled.is_set() else None
-
-    def _over(self, now: float, line: float, done: float | None) -> Outcome | None:
-        if self.attempt.fault:
-            return Outcome.NO_METRIC
-        if self.attempt.overran or (done is not None and now - done > self.options.patience):
-            return Outcome.OK
-        stalled = self.spec.stall_after is not None and now - line > self.spec.stall_after
-        return Outcome.STALLED if stalled and done is None else None
 
     def _keep_logs(self) -> None:
         for log in self._logs:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 OURS = ("hpo_engine", "operators", "flows")
 ALLOWED = {
     "hpo_engine": {"numpy", "scipy", "autograd", "hpo_engine"},
-    "operators": {"yaml", "kubernetes", "minio", "operators", "hpo_engine.types"},
+    "operators": {"yaml", "kubernetes", "minio", "urllib3", "operators", "hpo_engine.types"},
     "flows": {
         "hpo_engine", "operators", "flows",
         "matplotlib", "numpy", "scipy", "prefect", "pydantic", "rich", "yaml",

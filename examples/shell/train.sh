@@ -15,7 +15,7 @@ if [ -f checkpoint/x ]; then x=$(cat checkpoint/x); fi
 while [ "$epoch" -lt "$(number order.json until)" ] && ! grep -q '"stop": *true' order.json; do
     epoch=$((epoch + 1))
     x=$(awk -v x="$x" -v r="$rate" 'BEGIN { printf "%.12g", x - r * 2 * (x - 3) }')
-    loss=$(awk -v x="$x" 'BEGIN { printf "%.12g", (x - 3) ^ 2 + 1 }')
+    loss=$(awk -v x="$x" 'BEGIN { printf "%.12g", (x - 3) * (x - 3) + 1 }')
     mkdir "ckpt-$epoch"
     echo "$x" > "ckpt-$epoch/x"
     echo "{\"epoch\": $epoch, \"loss\": $loss, \"checkpoint\": \"ckpt-$epoch\"}" >> metrics.jsonl

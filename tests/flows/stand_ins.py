@@ -133,9 +133,13 @@ class Workers:
     idle: dict[tuple[int, int], int] = field(default_factory=dict)
     loss: Callable[[int, int, dict[str, object]], float] = loss_of
     now: float = 0.0
+    waits: dict[int, str] = field(default_factory=dict)  # by trial: what it waits for, instead of working
 
     def observe(self) -> dict[tuple[int, int], Observed]:
-        return {key: Observed(key not in self.verdicts, self.verdicts.get(key)) for key in self.attempts}
+        return {
+            key: Observed(key not in self.verdicts, self.verdicts.get(key), self.waits.get(key[0], ""))
+            for key in self.attempts
+        }
 
     def launch(self, spec: AttemptSpec) -> None:
         key = (spec.trial, spec.attempt)
@@ -153,6 +157,13 @@ class Workers:
     def forget(self, trial: int, attempt: int) -> None:
         assert (trial, attempt) in self.verdicts
         self.attempts.pop((trial, attempt), None)
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    def wait(self, seconds: float) -> None: ...
+
+    def abandon(self) -> None: ...
 
     def close(self, grace: float) -> None:
         self.die()
@@ -177,6 +188,8 @@ class Workers:
         order = decode_order(data) if data else Order(spec.until)
         if key in self.ending:
             return self._finish(key, Outcome.INTERRUPTED)
+        if key[0] in self.waits:
+            return None
         if key[0] in self.crash:
             return self._finish(key, Outcome.USER_ERROR)
         if self.progress[key] >= order.until or (order.stop and self.progress[key] > self.began[key]):

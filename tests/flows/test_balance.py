@@ -93,6 +93,6 @@ def test_never_more_than_workers_and_a_second_look_changes_nothing(words: list[s
 def test_released_trials_are_the_oldest_and_held_ones_the_newest() -> None:
     now = history("live", "live", "held", "held")
     assert list(balance(now, 3)) == [Released(2)]
-    assert list(balance(now, 1)) == [Held(1, "1 workers")]
+    assert list(balance(now, 1)) == [Held(1, "workers=1")]
     assert due(now, 4) == []
     assert [*due(history("due"), 1)] == [AttemptStarted(0, 1)]

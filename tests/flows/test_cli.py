@@ -19,7 +19,7 @@ import httpx
 import pytest
 import yaml
 
-from flows.run import local_store
+from flows.places import open_store
 from flows.study import Study
 from flows.study_file import load_study
 from hpo_engine.types import AttemptEnded, AttemptStarted
@@ -80,11 +80,11 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def batches(study: Study) -> int:
-    return len(local_store(study).list(f"{study.name}/journal/"))
+    return len(open_store(study).list(f"{study.name}/journal/"))
 
 
 def all_ended(study: Study) -> None:
-    events = check_journal(study, local_store(study))
+    events = check_journal(study, open_store(study))
     started = sum(isinstance(event, AttemptStarted) for event in events)
     assert sum(isinstance(event, AttemptEnded) for event in events) == started > 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.run import local_store
+from flows.places import open_store
 from hpo_engine.types import AttemptEnded, AttemptStarted, Report, Start
 from tests.flows.invariants import check_journal
 from tests.flows.real_study import controller, trial_processes, write_study
@@ -34,7 +34,7 @@ def gone(folder: Path, within: float) -> bool:
 def test_many_kills_in_one_study(tmp_path: Path) -> None:
     chance = random.Random(7)
     path, study = write_study(tmp_path, trials=TRIALS)
-    store = local_store(study)
+    store = open_store(study)
     killed = 0
     while killed < KILLS:
         batches = len(store.list("killed/journal/"))
@@ -66,7 +66,7 @@ def test_many_kills_in_one_study(tmp_path: Path) -> None:
 def test_a_second_controller_is_refused_and_can_take_over(tmp_path: Path) -> None:
     path, study = write_study(tmp_path, name="taken", trials=100_000)
     first = controller(path)
-    store = local_store(study)
+    store = open_store(study)
     until(lambda: len(store.list("taken/journal/")) > 3)
     second = controller(path)
     _, err = second.communicate(timeout=60)

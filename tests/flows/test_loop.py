@@ -29,6 +29,7 @@ from hpo_engine.types import (
     Start,
     Status,
     Steered,
+    Waiting,
 )
 from operators.attempt import Order, encode_order, encode_report, order_key, report_key
 from operators.journal import Fenced, Journal
@@ -477,9 +478,9 @@ def test_the_order_stands_in_the_store_before_every_launch_but_a_first() -> None
 
     world.workers.launch = spy  # type: ignore[method-assign]
     world.run(session)
-    later = [(until, data) for attempt, until, data in orders if attempt > 1]
+    later = [(Order(until, attempt=attempt), data) for attempt, until, data in orders if attempt > 1]
     assert later
-    assert all(data == encode_order(Order(until)) for until, data in later)
+    assert all(data == encode_order(order) for order, data in later)
 
 
 @pytest.mark.parametrize("stale", [Order(1), Order(1, stop=True), Order(9, stop=True)])
@@ -565,3 +566,43 @@ def test_disruptions_and_failures_have_budgets_of_their_own() -> None:
     assert ending.failed
     trial = session.controller.history.trials[0]
     assert trial == replace(trial, status=Status.FAILED, disruptions=2, failures=0, attempt=3)
+
+
+def test_what_a_trial_waits_for_is_journalled_when_it_changes() -> None:
+    world = World(make_study("random", budget={"trials": 2}, workers=2))
+    session = world.open()
+    world.workers.waits = {1: "unschedulable: Insufficient nvidia.com/gpu"}
+    for _ in range(20):
+        world.step(session)
+    world.workers.waits = {1: "suspended"}
+    for _ in range(5):
+        world.step(session)
+    world.workers.waits = {}
+    assert world.run(session) is not None
+    waits = [event for event in world.told if isinstance(event, Waiting)]
+    causes = [event.cause for event in waits]
+    assert causes == ["unschedulable: Insufficient nvidia.com/gpu", "suspended", ""]
+    assert {(event.trial, event.attempt) for event in waits} == {(1, 1)}
+    assert session.watch.messages == [
+        "trial 1 waits: unschedulable: Insufficient nvidia.com/gpu", "trial 1 waits: suspended",
+    ]  # fmt: skip
+    check_journal(world.study, world.store)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.IMAGE, Outcome.POD_SPEC])
+def test_when_no_trial_can_run_the_study_ends_and_the_same_command_tries_again(outcome: Outcome) -> None:
+    world = World(make_study("random", budget={"trials": 3}, workers=2))
+    session = world.open()
+    world.step(session)
+    end = AttemptEnded(0, 1, outcome, evidence={"message": "no such tag"})
+    world.workers.verdicts[0, 1] = end
+    ending = world.run(session)
+    assert ending == Ending(f"{outcome}: no such tag", failed=True)
+    history = session.controller.history
+    assert history.finished is not None
+    assert history.finished.failed
+    assert not history.live
+    assert all(trial.failures == trial.disruptions == 0 for trial in history.trials)
+    again = world.run(world.open())
+    assert again == Ending("the budget of 3 trials is used")
+    check_journal(world.study, world.store)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flows import run
+from flows import places, run
 from flows.loop import Ending
 from flows.run import tune_locally, whole
 from flows.study import Study
@@ -183,7 +183,7 @@ def test_while_the_store_is_away_it_is_tried_again_and_told_once(
         if 8 <= calls < 10:
             raise OSError("no route")
 
-    monkeypatch.setattr(run, "local_store", lambda study: Trouble(study, "list", away))
+    monkeypatch.setattr(places, "open_store", lambda study: Trouble(study, "list", away))
     recorder = Recorder()
     _, ending = tune_locally(study, [recorder])
     assert ending == Ending("the budget of 4 trials is used")
@@ -213,7 +213,7 @@ def test_an_interrupt_while_the_store_is_away_ends_it_all_the_same(
                 shown()
 
     with monkeypatch.context() as patched:
-        patched.setattr(run, "local_store", lambda study: Trouble(study, "list", away))
+        patched.setattr(places, "open_store", lambda study: Trouble(study, "list", away))
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             tune_locally(study, [Told()])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import study_parts
+from flows import study_kubernetes, study_parts
 from flows.study import FIXED, Study
 from flows.study_file import load_study
 from flows.study_methods import options_of
@@ -14,6 +14,7 @@ from hpo_engine.methods import METHODS
 
 DOC = (Path(__file__).parents[2] / "docs" / "study-file.md").read_text()
 SECTIONS = ("Metric", "Constraint", "Resource", "Budget", "FloatParameter", "IntParameter")
+SECTIONS += ("Kubernetes", "Gpus")
 SECTIONS += ("CategoricalParameter", "OrdinalParameter")
 
 
@@ -36,6 +37,7 @@ def test_its_example_loads_and_shows_a_conditional_argument(tmp_path):
 def test_every_field_has_a_row_with_its_default(name):
     default = Study.model_fields[name].get_default()
     words = {"method": "a-bohb", "stall_after": "never", "command": "none", "image": "none"}
+    words["kubernetes"] = "see there"
     if Study.model_fields[name].is_required():
         words[name] = "required"
     assert row(name)[1].strip("`") == words.get(name, str(default))
@@ -45,7 +47,9 @@ def test_every_field_has_a_row_with_its_default(name):
 def test_every_field_of_a_section_is_mentioned(section):
     missing = [
         name
-        for name in getattr(study_parts, section).model_fields
+        for name in getattr(
+            study_kubernetes if section in ("Kubernetes", "Gpus") else study_parts, section
+        ).model_fields
         if f"`{name}`" not in DOC and f"`{name}:" not in DOC
     ]
     assert missing == []

@@ -13,6 +13,7 @@ import pytest
 from prefect.states import State
 
 from flows.loop import Ending
+from flows.places import LocalPlace
 from flows.run import final_view
 from flows.session import replay
 from flows.tune import _state, tune, tune_in_prefect
@@ -40,10 +41,10 @@ def test_the_flow_ends_completed_with_one_task_run_for_each_leg(
 ) -> None:
     study = quick_study(tmp_path, name="shown", budget={"trials": 3}, resource=SHORT)
     recorder, said = Recorder(), list[str]()
-    view, ending, lost = tune_in_prefect(study, [recorder], say=said.append)
+    view, ending, lost = tune_in_prefect(LocalPlace(study), [recorder], say=said.append)
     assert (ending, lost) == (Ending("the budget of 3 trials is used"), "")
     assert said == [f"Prefect shows this study at {prefect_settings.removesuffix('/api')}."]
-    assert view == final_view(study, store_of(study), replay(study, store_of(study)))
+    assert view == final_view(LocalPlace(study), replay(study, store_of(study)))
     check_journal(study, store_of(study))
     (run,) = found(prefect_settings, "flow", "shown")
     assert run["state_type"] == "COMPLETED"
@@ -61,7 +62,7 @@ def test_sigterm_ends_the_trials_and_leaves_the_study_resumable(
     study = quick_study(tmp_path, name="ended-early")
     recorder = Recorder(at=4, then=lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(KeyboardInterrupt):
-        tune_in_prefect(study, [recorder], say=lambda line: None)
+        tune_in_prefect(LocalPlace(study), [recorder], say=lambda line: None)
     assert trial_processes(tmp_path) == []
     check_journal(study, store_of(study))
     state = tune(study, return_state=True)  # as a deployment calls it
@@ -79,7 +80,7 @@ def test_being_fenced_is_raised_through_the_flow(tmp_path: Path, prefect_setting
         tune_locally(study, [], take_over=True)
 
     with pytest.raises(Fenced):
-        tune_in_prefect(study, [Recorder(at=2, then=take)], say=lambda line: None)
+        tune_in_prefect(LocalPlace(study), [Recorder(at=2, then=take)], say=lambda line: None)
     (run,) = found(prefect_settings, "flow", "fenced")
     assert run["state_type"] == "FAILED"
     check_journal(study, store_of(study))

@@ -22,9 +22,10 @@ from operators.attempt import (
     encode_verdict,
     order_key,
 )
-from operators.logs import bounded, last_lines
+from operators.logs import bounded, bounded_file, last_lines, last_lines_in
 from operators.store import DirectoryStore
 from operators.trial_dir import ContractError, Tail, parse
+from operators.verdict import Death, judge
 from tests.operators.trials import SPEC
 
 
@@ -95,7 +96,7 @@ def test_an_exit_that_crosses_a_raised_order_is_no_failure(tmp_path: Path) -> No
     attempt.pump()
     store.store.put(order_key("s", 0), encode_order(Order(3)))
     attempt.follow()
-    assert attempt.verdict(0, None).outcome is Outcome.OK
+    assert judge(attempt.facts(), Death(0), 0, 1).outcome is Outcome.OK
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_verdicts(
     attempt.spec = replace(attempt.spec, stall_after=1.0)
     write(attempt, '{"loss": 1}\n' * lines)
     attempt.pump()
-    verdict = attempt.verdict(code, ended)
+    verdict = judge(attempt.facts(ended), Death(code), 0, 1)
     assert (verdict.outcome, verdict.units) == (outcome, lines)
     assert decode_verdict(encode_verdict(verdict)) == verdict
 
@@ -167,7 +168,10 @@ def test_lines_that_can() -> None:
 def test_long_output_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_text("".join(f"{i}\n" for i in range(1000)))
-    assert bounded(path, 4, 8) == b"0\n1\n\n[... 3878 bytes left out ...]\n998\n999\n"
-    assert bounded(path, 2000, 2000) == path.read_bytes()
-    assert last_lines(path, 2) == "998\n999"
+    data = path.read_bytes()
+    assert bounded_file(path, 4, 8) == b"0\n1\n\n[... 3878 bytes left out ...]\n998\n999\n"
+    assert bounded_file(path, 2000, 2000) == data
+    assert bounded(data, 4, 8) == bounded_file(path, 4, 8)
+    assert bounded(data, 2000, 2000) == data
+    assert last_lines(path, 2) == last_lines_in(data, 2) == "998\n999"
     assert last_lines(tmp_path / "none") == ""

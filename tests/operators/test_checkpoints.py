@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hpo_engine.types import Report
 from operators.checkpoints import Checkpoints, Manifest
-from operators.store import DirectoryStore
+from operators.store import DirectoryStore, Store
 from operators.trial_dir import ContractError
 
 
 @pytest.fixture
-def checkpoints(tmp_path: Path) -> Checkpoints:
-    return Checkpoints(DirectoryStore(tmp_path / "store"), "s/trials/00000000/")
+def checkpoints(store: Store) -> Checkpoints:
+    return Checkpoints(store, "s/trials/00000000/")
 
 
 def commit(checkpoints: Checkpoints, root: Path, resource: int, **files: str) -> None:
@@ -68,21 +70,37 @@ def test_a_single_file(checkpoints: Checkpoints, tmp_path: Path) -> None:
 
 
 def test_an_unchanged_file_is_not_uploaded_again(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    commit(checkpoints, tmp_path, 1, frozen="same", head="1", copy="same")
-    (first,) = (path for path in (tmp_path / "store").rglob("blobs/*") if path.read_text() == "same")
-    before = first.stat().st_mtime_ns
-    commit(checkpoints, tmp_path, 2, frozen="same", head="2")
+    sent: list[bytes] = []
+
+    def upload(key: str, source: Path) -> None:
+        sent.append(source.read_bytes())
+        store.upload(key, source)
+
+    store = checkpoints.store
+    spied = Checkpoints(SimpleNamespace(list=store.list, put=store.put, upload=upload), checkpoints.prefix)  # type: ignore[arg-type]
+    commit(spied, tmp_path, 1, frozen="same", head="1", copy="same")
+    assert sorted(sent) == [b"1", b"same"]
+    commit(spied, tmp_path, 2, frozen="same", head="2")
+    assert sorted(sent) == [b"1", b"2", b"same"]
     assert len(blobs(checkpoints)) == 3
-    assert first.stat().st_mtime_ns == before
+    assert restored(checkpoints, tmp_path / "checkpoint") == (2, [])
 
 
-DAMAGE = {
-    "shorter": lambda blob, manifest: blob.write_text(""),
-    "altered": lambda blob, manifest: blob.write_text("X"),
-    "gone": lambda blob, manifest: blob.unlink(),
-    "empty manifest": lambda blob, manifest: manifest.write_text(""),
-    "half a manifest": lambda blob, manifest: manifest.write_text(manifest.read_text()[:-20]),
-    "other JSON": lambda blob, manifest: manifest.write_text("[1]"),
+def test_many_files(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    files = {f"file{number}": str(number % 30) for number in range(40)}
+    commit(checkpoints, tmp_path, 1, **files)
+    assert len(blobs(checkpoints)) == 30
+    assert restored(checkpoints, tmp_path / "checkpoint") == (1, [])
+    assert content(tmp_path / "checkpoint") == files
+
+
+DAMAGE: dict[str, Callable[[Store, str, str], None]] = {
+    "shorter": lambda store, blob, manifest: store.put(blob, b""),
+    "altered": lambda store, blob, manifest: store.put(blob, b"X"),
+    "gone": lambda store, blob, manifest: store.delete(blob),
+    "empty manifest": lambda store, blob, manifest: store.put(manifest, b""),
+    "half a manifest": lambda store, blob, manifest: store.put(manifest, (store.get(manifest) or b"")[:-20]),
+    "other JSON": lambda store, blob, manifest: store.put(manifest, b"[1]"),
 }
 
 
@@ -90,8 +108,8 @@ DAMAGE = {
 def test_a_torn_one_is_passed_over(checkpoints: Checkpoints, tmp_path: Path, damage: str) -> None:
     for resource in (1, 2):
         commit(checkpoints, tmp_path, resource, model=str(resource))
-    (blob,) = (path for path in (tmp_path / "store").rglob("blobs/*") if path.read_text() == "2")
-    DAMAGE[damage](blob, tmp_path / "store/s/trials/00000000/checkpoints/00000002.json")
+    (blob,) = (key for key in blobs(checkpoints) if checkpoints.store.get(key) == b"2")
+    DAMAGE[damage](checkpoints.store, blob, f"{checkpoints.prefix}checkpoints/00000002.json")
     resource, torn = restored(checkpoints, tmp_path / "checkpoint")
     assert (resource, len(torn)) == (1, 1)
     assert torn[0].startswith("00000002.json: ")
@@ -112,6 +130,7 @@ def test_pruning_keeps_the_best(checkpoints: Checkpoints, tmp_path: Path) -> Non
     assert [key[-6:] for key in kept] == ["2.json", "4.json", "5.json"]
     assert checkpoints.restore_at(2, tmp_path / "best") is not None
     assert content(tmp_path / "best") == {"head": "2"}
+    assert [found and found.report.resource for found in map(checkpoints.manifest_at, (2, 3))] == [2, None]
     assert checkpoints.restore_at(3, tmp_path / "gone") is None
     assert not (tmp_path / "gone").exists()
 
@@ -157,6 +176,47 @@ def test_wherever_the_agent_dies_there_is_a_whole_one(tmp_path: Path, writes: in
     resource, torn = restored(whole, tmp_path / "checkpoint")
     assert (resource, torn) == (3 if writes >= 3 else 2, [])
     assert content(tmp_path / "checkpoint") == {"a": f"a{resource}", "b": f"b{resource}"}
+
+
+@dataclass
+class Meddling:
+    """A store in whose upload something else happens to the file."""
+
+    store: DirectoryStore
+    meddle: Callable[[Path], object]
+    then: type[BaseException] | None
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.store, name)
+
+    def upload(self, key: str, source: Path) -> None:
+        self.meddle(source)
+        if self.then is not None:
+            raise self.then
+        self.store.upload(key, source)
+
+
+def longer(path: Path) -> None:
+    path.write_text("longer")
+
+
+@pytest.mark.parametrize(
+    ("meddle", "then", "seen"),
+    [
+        (longer, None, ContractError),
+        (longer, ConnectionResetError, ContractError),  # as a client says that had announced more bytes
+        (Path.unlink, None, ContractError),
+        (lambda path: None, ConnectionResetError, ConnectionResetError),  # the store is away
+    ],
+)
+def test_a_file_that_changes_while_it_is_sent_is_not_a_store_that_is_away(
+    tmp_path: Path, meddle: Callable[[Path], object], then: type[OSError] | None, seen: type[Exception]
+) -> None:
+    disk = DirectoryStore(tmp_path / "store")
+    checkpoints = Checkpoints(Meddling(disk, meddle, then), "t/")  # type: ignore[arg-type]
+    with pytest.raises(seen):
+        commit(checkpoints, tmp_path, 1, a="a", b="b", c="c")
+    assert disk.list("t/checkpoints/") == []
 
 
 @pytest.mark.parametrize(

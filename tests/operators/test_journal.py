@@ -13,17 +13,12 @@ from hpo_engine.types import AttemptStarted, Event, Start, Stop
 from operators import journal as module
 from operators.codec import SCHEMA
 from operators.journal import Batch, Fenced, Journal, JournalError
-from operators.store import DirectoryStore
+from operators.store import DirectoryStore, Store
 
 
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SEGMENT", 4)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> DirectoryStore:
-    return DirectoryStore(tmp_path)
 
 
 def opened(store: module.Store, now: float = 0.0) -> Journal:
@@ -50,7 +45,7 @@ def trials(store: module.Store) -> list[int]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 7, 8, 9, 21])
-def test_what_is_appended_is_read_in_order(store: DirectoryStore, count: int) -> None:
+def test_what_is_appended_is_read_in_order(store: Store, count: int) -> None:
     journal = opened(store, 100.0)
     for trial in range(count):
         journal.append(said(trial), 101.0 + trial)
@@ -77,7 +72,7 @@ def test_whenever_it_is_reopened(tmp_path_factory: pytest.TempPathFactory, steps
     assert [batch.number for batch in batches(store)] == list(range(1, len(batches(store)) + 1))
 
 
-def test_segments_alone_tell_the_same(store: DirectoryStore) -> None:
+def test_segments_alone_tell_the_same(store: Store) -> None:
     journal = opened(store)
     for trial in range(8):
         journal.append(said(trial), 0.0)
@@ -87,7 +82,7 @@ def test_segments_alone_tell_the_same(store: DirectoryStore) -> None:
     assert batches(store) == before
 
 
-def test_reading_costs_few_gets(store: DirectoryStore) -> None:
+def test_reading_costs_few_gets(store: Store) -> None:
     journal = opened(store)
     for trial in range(42):
         journal.append(said(trial), 0.0)
@@ -96,7 +91,7 @@ def test_reading_costs_few_gets(store: DirectoryStore) -> None:
     assert counted.gets <= 10 + 1 + 4 + 1, "ten segments, a tail shorter than a segment, and the end of each"
 
 
-def test_reading_on_tells_only_what_came_since(store: DirectoryStore) -> None:
+def test_reading_on_tells_only_what_came_since(store: Store) -> None:
     writer = opened(store)
     reader = Journal(store, "s")
     told: list[int] = []
@@ -124,7 +119,7 @@ class Fault(NamedTuple):
 class Faulty:
     """A store whose `at`-th write fails, before or after it went through, and that counts its calls."""
 
-    def __init__(self, inner: DirectoryStore, fault: Fault | None = None) -> None:
+    def __init__(self, inner: Store, fault: Fault | None = None) -> None:
         self.inner, self.fault, self.writes, self.gets = inner, fault, 0, 0
 
     def _write(self, call: Callable[[], object]) -> object:
@@ -172,7 +167,7 @@ def faults(error: type[BaseException]) -> list[object]:
 
 
 @pytest.mark.parametrize("fault", faults(Crash))
-def test_a_crash_at_any_write_loses_and_doubles_nothing(store: DirectoryStore, fault: Fault) -> None:
+def test_a_crash_at_any_write_loses_and_doubles_nothing(store: Store, fault: Fault) -> None:
     faulty, confirmed = Faulty(store, fault), 0
 
     def work() -> None:
@@ -195,7 +190,7 @@ def test_a_crash_at_any_write_loses_and_doubles_nothing(store: DirectoryStore, f
 
 
 @pytest.mark.parametrize("fault", faults(OSError))
-def test_an_append_that_failed_can_be_repeated(store: DirectoryStore, fault: Fault) -> None:
+def test_an_append_that_failed_can_be_repeated(store: Store, fault: Fault) -> None:
     journal = Journal(faulty := Faulty(store, fault), "s")
     now = 0.0
 
@@ -216,7 +211,7 @@ def test_an_append_that_failed_can_be_repeated(store: DirectoryStore, fault: Fau
     assert opened(store).epoch == 2
 
 
-def test_a_lost_reply_is_no_fence(store: DirectoryStore) -> None:
+def test_a_lost_reply_is_no_fence(store: Store) -> None:
     class Twice(Faulty):
         """The client tries again by itself, and the first try had gone through."""
 
@@ -232,7 +227,7 @@ def test_a_lost_reply_is_no_fence(store: DirectoryStore) -> None:
 # -- fencing ----------------------------------------------------------------------------------------
 
 
-def test_a_second_claim_fences_the_first_at_its_next_append(store: DirectoryStore) -> None:
+def test_a_second_claim_fences_the_first_at_its_next_append(store: Store) -> None:
     first = opened(store)
     first.append(said(0), 1.0)
     second = opened(store)
@@ -247,7 +242,7 @@ def test_a_second_claim_fences_the_first_at_its_next_append(store: DirectoryStor
     assert [batch.epoch for batch in batches(store)] == [1, 1, 2, 2]
 
 
-def test_the_same_words_from_another_writer_are_a_fence(store: DirectoryStore) -> None:
+def test_the_same_words_from_another_writer_are_a_fence(store: Store) -> None:
     first, second = opened(store), Journal(store, "s")
     list(second.read())
     second.claim(1.0)
@@ -255,14 +250,14 @@ def test_the_same_words_from_another_writer_are_a_fence(store: DirectoryStore) -
         first.append((), 1.0)
 
 
-def test_of_two_claims_in_the_same_words_at_the_same_second_one_wins(store: DirectoryStore) -> None:
+def test_of_two_claims_in_the_same_words_at_the_same_second_one_wins(store: Store) -> None:
     a, b = Journal(store, "s"), Journal(store, "s")
     a.claim(0.0, said(0))
     with pytest.raises(Fenced):
         b.claim(0.0, said(0))
 
 
-def test_of_two_claims_at_once_one_wins(store: DirectoryStore) -> None:
+def test_of_two_claims_at_once_one_wins(store: Store) -> None:
     a, b = Journal(store, "s"), Journal(store, "s")
     assert list(a.read()) == list(b.read()) == []
     a.claim(0.0, said(0))
@@ -273,7 +268,7 @@ def test_of_two_claims_at_once_one_wins(store: DirectoryStore) -> None:
 
 
 @pytest.mark.parametrize("appends", [1, 4, 9])
-def test_a_newcomer_who_was_too_slow_reads_on_and_claims_again(store: DirectoryStore, appends: int) -> None:
+def test_a_newcomer_who_was_too_slow_reads_on_and_claims_again(store: Store, appends: int) -> None:
     owner, newcomer = opened(store), Journal(store, "s")
     list(newcomer.read())
     for trial in range(appends):
@@ -291,7 +286,7 @@ def test_a_newcomer_who_was_too_slow_reads_on_and_claims_again(store: DirectoryS
 
 
 @pytest.mark.parametrize("ahead", range(6))
-def test_a_fenced_writer_leaves_no_segment_that_lies(store: DirectoryStore, ahead: int) -> None:
+def test_a_fenced_writer_leaves_no_segment_that_lies(store: Store, ahead: int) -> None:
     first = opened(store)
     for trial in range(ahead):
         first.append(said(trial), 0.0)
@@ -306,7 +301,7 @@ def test_a_fenced_writer_leaves_no_segment_that_lies(store: DirectoryStore, ahea
 # -- what cannot be read --------------------------------------------------------------------------------
 
 
-def test_a_newer_schema_is_refused_in_words(store: DirectoryStore) -> None:
+def test_a_newer_schema_is_refused_in_words(store: Store) -> None:
     opened(store)
     store.put_once(
         "s/journal/00000002.json", json.dumps({"schema": SCHEMA + 1, "events": "of another kind"}).encode()
@@ -341,14 +336,14 @@ WHOLE = {"schema": 1, "epoch": 1, "time": 2.0, "events": []}
         ),
     ],
 )  # fmt: skip
-def test_a_batch_that_cannot_be_read_is_named(store: DirectoryStore, data: bytes) -> None:
+def test_a_batch_that_cannot_be_read_is_named(store: Store, data: bytes) -> None:
     opened(store)
     store.put_once("s/journal/00000002.json", data)
     with pytest.raises(JournalError, match=r"s/journal/00000002\.json cannot be read"):
         batches(store)
 
 
-def test_a_number_no_json_holds_is_refused_before_anything_is_written(store: DirectoryStore) -> None:
+def test_a_number_no_json_holds_is_refused_before_anything_is_written(store: Store) -> None:
     journal = opened(store)
     with pytest.raises(ValueError, match="JSON"):
         journal.append((Stop(0, "r"),), float("nan"))
@@ -359,7 +354,7 @@ def test_a_number_no_json_holds_is_refused_before_anything_is_written(store: Dir
 # -- time -------------------------------------------------------------------------------------------
 
 
-def test_active_time_is_that_between_batches_of_one_opening(store: DirectoryStore) -> None:
+def test_active_time_is_that_between_batches_of_one_opening(store: Store) -> None:
     first = opened(store, 100.0)
     first.append(said(0), 110.0)
     first.append(said(1), 125.0)

@@ -1,11 +1,10 @@
-"""What a Store promises. Another kind of store joins by a line in STORES."""
+"""What a Store promises. Another kind of store joins by a line in STORES of tests/operators/stores.py."""
 
 from __future__ import annotations
 
 import errno
 import os
 import threading
-from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -13,13 +12,7 @@ from pathlib import Path
 import pytest
 
 from operators.store import DirectoryStore, Store, StoreError
-
-STORES: dict[str, Callable[[Path], Store]] = {"directory": lambda folder: DirectoryStore(folder / "store")}
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return STORES[request.param](tmp_path)
+from tests.operators.stores import STORES
 
 
 def test_what_is_put_is_there_until_it_is_deleted(store: Store) -> None:
@@ -119,7 +112,7 @@ def test_files_go_up_and_down(store: Store, tmp_path: Path) -> None:
 
 # -- two processes ---------------------------------------------------------------------------------
 
-ROUNDS = 600
+ROUNDS = {"directory": 600, "s3": 100}
 spawn = get_context("spawn")  # other tests have left threads in this process: a fork of it may break
 
 
@@ -127,7 +120,7 @@ def _race(kind: str, folder: Path, name: str, barrier: Barrier) -> None:
     os.fsync = lambda _: None  # in this process alone: its length would keep the two apart
     store = STORES[kind](folder)
     won = []
-    for turn in range(ROUNDS):
+    for turn in range(ROUNDS[kind]):
         barrier.wait(30)
         if store.put_once(f"s/race/{turn}", name.encode()):
             won.append(str(turn))
@@ -135,7 +128,9 @@ def _race(kind: str, folder: Path, name: str, barrier: Barrier) -> None:
 
 
 @pytest.mark.parametrize("kind", STORES)
-def test_of_two_processes_one_is_first(kind: str, tmp_path: Path) -> None:
+def test_of_two_processes_one_is_first(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if kind == "s3":
+        request.getfixturevalue("s3")
     barrier = spawn.Barrier(2)
     racers = [spawn.Process(target=_race, args=(kind, tmp_path, name, barrier)) for name in "ab"]
     for racer in racers:
@@ -145,12 +140,12 @@ def test_of_two_processes_one_is_first(kind: str, tmp_path: Path) -> None:
     store = STORES[kind](tmp_path)
     assert [racer.exitcode for racer in racers] == [0, 0]
     a, b = ((store.get(f"s/won/{name}") or b"").decode().split() for name in "ab")
-    assert sorted(map(int, a + b)) == list(range(ROUNDS)), "each key has exactly one winner"
+    assert sorted(map(int, a + b)) == list(range(ROUNDS[kind])), "each key has exactly one winner"
     for name, won in (("a", a), ("b", b)):
         assert all(store.get(f"s/race/{turn}") == name.encode() for turn in won), (
             "and holds the winner's bytes"
         )
-    assert len(store.list("s/race/")) == ROUNDS
+    assert len(store.list("s/race/")) == ROUNDS[kind]
 
 
 def test_a_reader_never_sees_a_part(store: Store) -> None:

@@ -1,0 +1,44 @@
+# The cluster for the tests marked `cluster`, from scripts outside this repository. Sourced by .ci/run.
+# CLUSTER_DIR: the scripts; CLUSTER_STATE: where the cluster keeps its state. A running one is used as it is.
+CLUSTER_DIR=${CLUSTER_DIR:-../shared/cluster}
+CLUSTER_STATE=${CLUSTER_STATE:-/var/lib/hpo-cluster}
+registry=localhost:5000
+tag=ci-$(date +%s) # new each time: nodes keep the images of a tag that they know
+
+cluster_prepare() { # all that takes long and needs no running cluster
+    "$CLUSTER_DIR/install.sh" "$CLUSTER_STATE"
+    "$CLUSTER_DIR/base-image.sh" "$CLUSTER_STATE"
+    images/build.sh --tool buildah --tag "$tag"
+}
+
+cluster_up() { # and what the tests want to know of it
+    export PATH=$CLUSTER_STATE/bin:$PATH KUBECONFIG=$CLUSTER_STATE/admin.kubeconfig
+    if ! kubectl get --raw=/readyz >/dev/null 2>&1; then
+        cluster_is_ours=yes
+        "$CLUSTER_DIR/up.sh" "$CLUSTER_STATE"
+    fi
+    cluster_volumes
+    export ABOHB_TEST_REGISTRY=$registry ABOHB_TEST_TAG=$tag
+    export ABOHB_TEST_MINIO_IMAGE=$registry/minio:$tag
+    export ABOHB_TEST_STOP_API="$PWD/.ci/stop-api.sh $CLUSTER_DIR $CLUSTER_STATE"
+    images/build.sh --tool buildah --tag "$tag" --push "$registry"
+    .ci/minio-image.sh "$CLUSTER_STATE/bin/minio" "$ABOHB_TEST_MINIO_IMAGE"
+}
+
+cluster_volumes() { # they are folders of root's: open to the pods' user, and empty for those who come next
+    local volume
+    for volume in $(kubectl get pv --output=name); do
+        local folder phase
+        folder=$(kubectl get "$volume" --output=jsonpath='{.spec.hostPath.path}')
+        phase=$(kubectl get "$volume" --output=jsonpath='{.status.phase}')
+        case $phase in Released | Failed)
+            rm -rf "$folder"
+            kubectl patch "$volume" --type=merge --patch='{"spec": {"claimRef": null}}' >/dev/null ;;
+        esac
+        mkdir -p "$folder" && chmod 777 "$folder"
+    done
+}
+
+cluster_down() {
+    if [ -n "${cluster_is_ours:-}" ]; then "$CLUSTER_DIR/down.sh" "$CLUSTER_STATE"; fi
+}

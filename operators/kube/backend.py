@@ -1,0 +1,215 @@
+"""Trials as Jobs of a cluster. What is known comes from two watches; what is wanted is done by a few threads.
+
+Every pass may be the first: Jobs and pods are found by their labels, whoever made them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hpo_engine.types import AbohbError, AttemptEnded, Outcome
+from operators.attempt import AttemptSpec, Observed, claim_key
+from operators.kube.calls import Calls
+from operators.kube.diagnose import Seen, diagnose
+from operators.kube.endings import Endings
+from operators.kube.image import PinnedImage
+from operators.kube.jobs import Jobs, Refusal
+from operators.kube.world import Objects, World
+from operators.store import Store
+from operators.verdict import Death, judge
+
+Key = tuple[int, int]  # (trial, attempt)
+AWAY = 30.0  # seconds without a word of the API server after which the user is told
+UNSEEN = 60.0  # seconds after which a Job that was created and never seen is asked for again
+IMPOSSIBLE = (Outcome.IMAGE, Outcome.POD_SPEC)  # what a wait may come to, after its grace
+
+
+@dataclass
+class KubernetesBackend:
+    """Behind `flows.backend.Backend`; `changed` is set by whatever has news."""
+
+    study: str
+    store: Store
+    world: World
+    jobs: Jobs
+    image: PinnedImage
+    endings: Endings
+    calls: Calls
+    changed: threading.Event
+    image_grace: float = 90.0  # seconds that an image may fail to be pulled, or a container to be made
+    clock: Callable[[], float] = time.time
+    _wanted: dict[Key, AttemptSpec] = field(default_factory=dict, init=False)  # no Job of it is seen yet
+    _made: dict[Key, float] = field(default_factory=dict, init=False)  # of those: when its Job was created
+    _refused: dict[Key, Refusal] = field(default_factory=dict, init=False)
+    _told: set[Key] = field(default_factory=set, init=False)  # to end
+    _forgotten: set[Key] = field(default_factory=set, init=False)  # whose objects are still there
+    _seen: dict[Key, tuple[Objects, Seen]] = field(default_factory=dict, init=False)
+    _stuck: dict[Key, float] = field(default_factory=dict, init=False)  # since when a pod cannot start
+    _away: bool = field(default=False, init=False)
+    _notes: list[str] = field(default_factory=list, init=False)
+
+    def observe(self) -> dict[Key, Observed]:
+        """Every attempt that exists: wanted, in the cluster, or ended and not forgotten."""
+        now, objects = self.clock(), self.world.objects()
+        self._clear(objects)
+        for key in [key for key in self._wanted if key in objects]:
+            del self._wanted[key]  # it has become real
+            self._made.pop(key, None)
+        for key in list(self._wanted):
+            self._pursue(key)
+        observed = {key: self._ended(end) for key, end in self.endings.settled().items()}
+        for key, found in objects.items():
+            if key not in self._forgotten and key not in observed:
+                observed[key] = self._look(key, found, now)
+        for key in self._wanted:
+            refusal = self._refused.get(key)
+            observed.setdefault(key, Observed(True, None, *_words(refusal)))
+        return observed
+
+    def launch(self, spec: AttemptSpec) -> None:
+        key = (spec.trial, spec.attempt)
+        self._wanted.setdefault(key, spec)
+        self._pursue(key)
+
+    def end(self, trial: int, attempt: int) -> None:
+        key = (trial, attempt)
+        found = self.world.objects().get(key)
+        if found is None:
+            if key in self._wanted and not self.calls.flying(("create", key)) and key not in self._made:
+                del self._wanted[key]
+                self._settle(key, Outcome.INTERRUPTED, "it never began")
+        elif found.job is not None:
+            self._told.add(key)
+            self._delete(key, found.job)
+
+    def forget(self, trial: int, attempt: int) -> None:
+        key = (trial, attempt)
+        for known in (self._wanted, self._made, self._refused, self._seen, self._stuck):
+            known.pop(key, None)
+        self._told.discard(key)
+        self._forgotten.add(key)
+        self.endings.forget(key)
+        if (grants := self.jobs.grants) is not None:
+            self.calls.make(("revoke", key), lambda: grants.revoke(trial))
+        self._clear(self.world.objects())
+
+    def notes(self) -> list[str]:
+        quiet = self.world.quiet
+        if quiet > AWAY and not self._away:
+            self._notes.append(
+                f"the Kubernetes API has not answered for {quiet:.0f} s; trials go on, nothing new is begun"
+            )
+        self._away = quiet > AWAY
+        self._notes += self.image.notes
+        self.image.notes.clear()
+        for text in self.calls.faults.values():
+            self._notes.append(f"tried again: {text}")
+        self.calls.faults.clear()
+        notes, self._notes = self._notes, []
+        return notes
+
+    def wait(self, seconds: float) -> None:
+        self.changed.wait(seconds)
+        self.changed.clear()
+
+    def abandon(self) -> None:
+        self.calls.stop()
+        self.world.stop()
+
+    def close(self, grace: float) -> None:
+        """What is left goes with its owner; pods may use their grace after we are gone."""
+        self.calls.finish(grace)
+        self.jobs.disown()
+        self.world.stop()
+
+    def _delete(self, key: Key, job: Mapping[str, Any]) -> None:
+        self.calls.make(("delete", key), lambda: self.jobs.delete(job))
+
+    # -- one attempt ----------------------------------------------------------------------------
+
+    def _look(self, key: Key, found: Objects, now: float) -> Observed:
+        before, seen = self._seen.get(key, (None, None))
+        if seen is None or before is not found or seen.phase != "running":
+            seen = diagnose(found.job, found.pods, now, gone=found.gone)
+            self._seen[key] = found, seen
+            if seen.image_id:
+                self.image.saw(key, seen.image_id)
+            if seen.phase == "ending":
+                self.endings.keep_log(key, seen)
+        self._renew(key, found, seen, now)
+        if seen.phase == "ended":
+            end = self.endings.verdict(key, seen, by_us=key in self._told)
+            return self._ended(end) if end is not None else Observed(True)
+        return self._waits(key, seen, now) if seen.cause else Observed(True)
+
+    def _waits(self, key: Key, seen: Seen, now: float) -> Observed:
+        death = seen.death
+        if death is not None and death.cause in IMPOSSIBLE:
+            since = self._stuck.setdefault(key, seen.since or now)
+            if seen.hopeless or now - since > self.image_grace:
+                self.endings.settle(judge(None, death, *key))
+                self.end(*key)
+                return self._ended(self.endings.settled()[key])
+        return Observed(True, None, seen.topic, seen.message)
+
+    def _ended(self, end: AttemptEnded) -> Observed:
+        self.image.ended((end.trial, end.attempt))
+        return Observed(False, end)
+
+    def _settle(self, key: Key, outcome: Outcome, message: str) -> None:
+        self.endings.settle(judge(None, Death(cause=outcome, evidence={"message": message}), *key))
+
+    def _renew(self, key: Key, found: Objects, seen: Seen, now: float) -> None:
+        grants, job = self.jobs.grants, found.job
+        if grants is None or job is None or seen.phase == "ended":
+            return
+        grants.known(key[0], job["metadata"].get("annotations") or {})
+        if seen.phase == "pending" and grants.ended(key[0], now):
+            self._settle(key, Outcome.INTERRUPTED, "its credentials came to their end while it waited")
+            self.end(*key)
+        elif grants.due(key[0], now):
+            self.calls.make(("renew", key[0]), lambda: grants.renew(key[0]))
+
+    # -- what is wanted -------------------------------------------------------------------------
+
+    def _pursue(self, key: Key) -> None:
+        if self.clock() - self._made.get(key, 0.0) < UNSEEN or key in self.endings.settled():
+            return
+        if image := self.image.reference(key):
+            spec = replace(self._wanted[key], workdir=None)
+            self.calls.make(("create", key), lambda: self._create(key, spec, image))
+
+    def _create(self, key: Key, spec: AttemptSpec, image: str) -> None:
+        if self.store.get(claim_key(self.study, *key)) is not None:  # a pod had it, and is gone
+            death = Death(cause=Outcome.INTERRUPTED, evidence={"message": "its Job is gone"})
+            self.endings.settle(judge(self.endings.stored(key), death, *key))
+            return
+        try:
+            refusal = self.jobs.create(spec, image)
+        except AbohbError as error:  # a manifest that cannot be
+            refusal = Refusal("refused", str(error))
+        if refusal is None:
+            self._refused.pop(key, None)
+            self._made[key] = self.clock()
+        elif refusal.passing:
+            self._refused[key] = refusal
+        else:
+            self._settle(key, Outcome.POD_SPEC, refusal.message)
+
+    def _clear(self, objects: dict[Key, Objects]) -> None:
+        """Remove what is forgotten, until the cluster says that it is gone."""
+        for key in list(self._forgotten):
+            found = objects.get(key)
+            if found is None or found.removed:
+                self._forgotten.discard(key)
+                self.world.forget(key)
+            elif found.job is not None:
+                self._delete(key, found.job)
+
+
+def _words(refusal: Refusal | None) -> tuple[str, str]:
+    return (refusal.cause, refusal.message) if refusal else ("", "")

@@ -1,0 +1,70 @@
+"""Requests that a pass of the loop must not wait for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+THREADS = 8
+AGAIN = 2.0  # seconds before a call that failed is tried again
+
+
+@dataclass
+class Calls:
+    """A few threads that make calls by name: each is under way at most once, and after a failure it rests.
+
+    Who wants something says so on every pass; so a call that failed is made again, and nothing is queued
+    twice. A call that raises OSError has not been made, as far as we know.
+    """
+
+    changed: Callable[[], None]  # called when one has ended
+    clock: Callable[[], float] = time.monotonic
+    _pool: ThreadPoolExecutor = field(init=False)
+    _flying: dict[Hashable, Future[None]] = field(default_factory=dict, init=False)
+    _failed: dict[Hashable, float] = field(default_factory=dict, init=False)  # name -> when
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _stopped: bool = field(default=False, init=False)
+    faults: dict[str, str] = field(default_factory=dict, init=False)  # kind of error -> the last one's text
+
+    def __post_init__(self) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="calls")
+
+    def make(self, name: Hashable, call: Callable[[], None]) -> None:
+        """Begin a call, unless it is under way, or failed a moment ago."""
+        with self._lock:
+            if self._stopped or name in self._flying or self.clock() - self._failed.get(name, -AGAIN) < AGAIN:
+                return
+            self._flying[name] = self._pool.submit(self._run, name, call)
+
+    def flying(self, name: Hashable) -> bool:
+        return name in self._flying
+
+    def _run(self, name: Hashable, call: Callable[[], None]) -> None:
+        failed: Exception | None = None
+        try:
+            call()
+        except Exception as error:
+            failed = error
+        with self._lock:
+            self._flying.pop(name, None)
+            self._failed.pop(name, None)
+            if failed is not None:
+                self._failed[name] = self.clock()
+                self.faults[type(failed).__name__] = str(failed)
+        self.changed()
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the calls under way, and make no more."""
+        with self._lock:
+            self._stopped = True
+            flying = list(self._flying.values())
+        wait(flying, timeout=seconds)
+        self.stop()
+
+    def stop(self) -> None:
+        """Make no more; those under way end by themselves."""
+        self._stopped = True
+        self._pool.shutdown(wait=False, cancel_futures=True)

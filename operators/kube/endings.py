@@ -1,0 +1,90 @@
+"""What is kept of an attempt before its pod goes: its output, what its agent says, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from hpo_engine.types import AttemptEnded, Outcome
+from operators.attempt import facts_key, log_key
+from operators.kube.api import Api
+from operators.kube.calls import Calls
+from operators.kube.diagnose import Seen
+from operators.kube.errors import ApiAwayError, ApiError
+from operators.kube.settings import TRIAL_CONTAINER
+from operators.logs import bounded, last_lines_in
+from operators.store import Store
+from operators.verdict import Death, Facts, decode_facts, judge
+
+Key = tuple[int, int]  # (trial, attempt)
+LINES, BYTES = 50_000, 16 << 20  # most that is asked of a log: the store keeps its beginning and its end
+TRIES = 3  # a node that is lost answers never
+
+
+@dataclass
+class Endings:
+    """Asked about an attempt that is ending on every pass, until it knows all."""
+
+    api: Api
+    store: Store
+    study: str
+    calls: Calls
+    _logs: dict[Key, str] = field(default_factory=dict, init=False)  # last lines; "" if there is none to have
+    _tries: dict[Key, int] = field(default_factory=dict, init=False)
+    _verdicts: dict[Key, AttemptEnded] = field(default_factory=dict, init=False)
+
+    def keep_log(self, key: Key, seen: Seen) -> None:
+        """Its training code has ended, or its pod is about to go: copy its output now."""
+        if key not in self._logs and seen.pod:
+            self.calls.make(("log", key), lambda: self._fetch(key, seen.pod))
+
+    def verdict(self, key: Key, seen: Seen, *, by_us: bool) -> AttemptEnded | None:
+        """How it ended; None while that is being found out. `by_us`: we told it to end."""
+        if key not in self._verdicts and not self.calls.flying(("log", key)):
+            self.calls.make(("verdict", key), lambda: self._conclude(key, seen, by_us))
+        return self._verdicts.get(key)
+
+    def settle(self, end: AttemptEnded) -> None:
+        """Known without a pod."""
+        self._verdicts[end.trial, end.attempt] = end
+
+    def settled(self) -> Mapping[Key, AttemptEnded]:
+        return self._verdicts
+
+    def stored(self, key: Key) -> Facts | None:
+        """What the agent of this attempt has left in the store."""
+        data = self.store.get(facts_key(self.study, *key))
+        return decode_facts(data) if data is not None else None
+
+    def forget(self, key: Key) -> None:
+        for known in (self._logs, self._tries, self._verdicts):
+            known.pop(key, None)
+
+    def _fetch(self, key: Key, pod: str) -> None:
+        if self._tries.setdefault(key, 0) >= TRIES:
+            self._logs[key] = ""
+            return
+        self._tries[key] += 1
+        try:
+            data = self.api.pod_log(pod, TRIAL_CONTAINER, tail_lines=LINES, limit_bytes=BYTES)
+        except ApiError:  # the pod is gone, or its container never ran
+            data = b""
+        if data:
+            self.store.put(log_key(self.study, *key, "log"), bounded(data))
+        self._logs[key] = last_lines_in(data)
+
+    def _conclude(self, key: Key, seen: Seen, by_us: bool) -> None:
+        if key not in self._logs and seen.pod:
+            try:
+                self._fetch(key, seen.pod)
+            except ApiAwayError:
+                if self._tries.get(key, 0) < TRIES:
+                    raise
+        facts = decode_facts(seen.facts_text) if seen.facts_text else None
+        facts = facts or self.stored(key)
+        death = seen.death or Death()
+        if by_us:
+            death = replace(death, cause=Outcome.INTERRUPTED)
+        log = self._logs.get(key, "")
+        death = replace(death, evidence={**death.evidence, **({"log": log} if log else {})})
+        self._verdicts[key] = judge(facts, death, *key)

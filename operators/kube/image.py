@@ -1,0 +1,100 @@
+"""One image for a whole study: its tag is resolved once, to the digest that the first pod ran."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from operators.codec import dumps
+from operators.store import Store
+
+Key = tuple[int, int]  # (trial, attempt)
+
+
+@dataclass
+class PinnedImage:
+    """Until the digest is known one attempt scouts, and the others wait for it.
+
+    An image that has no repository digest, as it was loaded onto the nodes, is run by its tag; what ran is
+    compared then, and a difference reported.
+    """
+
+    store: Store
+    study: str
+    image: str  # as the study names it
+    notes: list[str] = field(default_factory=list)
+    _reference: str = field(default="", init=False)  # what pods run
+    _ran: str = field(default="", init=False)  # the image id of the first pod
+    _scout: Key | None = field(default=None, init=False)
+    _told: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        if "@sha256:" in self.image:
+            self._reference = self.image
+        if (data := self.store.get(self._key)) is not None:
+            document = json.loads(data)
+            self._reference, self._ran = document["reference"], document["ran"]
+
+    @property
+    def _key(self) -> str:
+        return f"{self.study}/images/{hashlib.sha256(self.image.encode()).hexdigest()[:16]}.json"
+
+    def reference(self, attempt: Key) -> str:
+        """What this attempt shall run; "" while it has to wait for the scout."""
+        if self._reference:
+            return self._reference
+        self._scout = self._scout or attempt
+        return self.image if self._scout == attempt else ""
+
+    def saw(self, attempt: Key, image_id: str) -> None:
+        """A pod ran this image, by the kubelet's word."""
+        if not self._ran:
+            self._settle(image_id)
+        elif _digest(image_id) != _digest(self._ran) and image_id not in self._told:
+            self._told.add(image_id)
+            self.notes.append(
+                f"trial {attempt[0]} ran {image_id}, the first trial {self._ran}: nodes hold different "
+                f"images under {self.image}. Push it to a registry, or name it by its digest."
+            )
+
+    def ended(self, attempt: Key) -> None:
+        """A scout that ended without having run: another one may try."""
+        if self._scout == attempt:
+            self._scout = None
+
+    def _settle(self, image_id: str) -> None:
+        reference = self._reference or pinned(self.image, image_id)
+        document = {"image": self.image, "reference": reference, "ran": image_id}
+        if not self.store.put_once(self._key, dumps(document)):
+            document = json.loads(self.store.get(self._key) or dumps(document))  # a controller before us
+        self._reference, self._ran = document["reference"], document["ran"]
+
+
+def pinned(image: str, image_id: str) -> str:
+    """`image` by the digest that ran; by its tag, when that digest is of no repository of this name.
+
+    >>> pinned("registry.example/digits:1.0", "registry.example/digits@sha256:ab")
+    'registry.example/digits@sha256:ab'
+    >>> pinned("digits:1.0", "sha256:ab")
+    'digits:1.0'
+    """
+    repository, at, digest = image_id.rpartition("://")[2].partition("@")
+    name = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
+    return f"{name}@{digest}" if at and _full(repository) == _full(name) else image
+
+
+def _full(name: str) -> str:
+    """`digits` and `docker.io/library/digits` are one repository."""
+    host, slash, _ = name.partition("/")
+    if not slash or not ("." in host or ":" in host or host == "localhost"):
+        name = f"docker.io/{name}"
+    return (
+        name.replace("docker.io/", "docker.io/library/")
+        if name.count("/") == 1 and name.startswith("docker.io/")
+        else name
+    )
+
+
+def _digest(image_id: str) -> str:
+    return image_id.rpartition("@")[2]

@@ -1,0 +1,65 @@
+"""A tag is resolved once for each study."""
+
+from pathlib import Path
+
+import pytest
+
+from operators.kube.image import PinnedImage, pinned
+from operators.store import DirectoryStore
+
+DIGEST, OTHER = "@sha256:" + "a" * 64, "@sha256:" + "b" * 64
+
+
+@pytest.mark.parametrize(
+    ("image", "ran", "runs"),
+    [
+        ("registry.example/team/digits:1.0", f"registry.example/team/digits{DIGEST}", f"registry.example/team/digits{DIGEST}"),
+        ("registry.example:5000/digits", f"registry.example:5000/digits{DIGEST}", f"registry.example:5000/digits{DIGEST}"),
+        ("digits:1.0", f"docker.io/library/digits{DIGEST}", f"digits{DIGEST}"),
+        ("team/digits:1.0", f"docker-pullable://docker.io/team/digits{DIGEST}", f"team/digits{DIGEST}"),
+        ("digits:1.0", "sha256:" + "a" * 64, "digits:1.0"),  # loaded onto the node
+        ("digits:1.0", f"docker.io/library/import-2026-11-21{DIGEST}", "digits:1.0"),  # also, under a made-up name
+    ],
+)  # fmt: skip
+def test_what_later_pods_run(image: str, ran: str, runs: str) -> None:
+    assert pinned(image, ran) == runs
+
+
+def test_the_others_wait_for_the_first_and_run_what_it_ran(tmp_path: Path) -> None:
+    image = PinnedImage(DirectoryStore(tmp_path), "s", "r.example/d:1")
+    assert [image.reference((trial, 1)) for trial in range(3)] == ["r.example/d:1", "", ""]
+    assert image.reference((0, 1)) == "r.example/d:1"  # asked again
+    image.saw((0, 1), f"r.example/d{DIGEST}")
+    assert [image.reference((trial, 1)) for trial in range(3)] == [f"r.example/d{DIGEST}"] * 3
+    again = PinnedImage(DirectoryStore(tmp_path), "s", "r.example/d:1")
+    assert again.reference((5, 2)) == f"r.example/d{DIGEST}"  # another controller of the study
+    assert PinnedImage(DirectoryStore(tmp_path), "s", "r.example/d:2").reference((5, 3)) == "r.example/d:2"
+
+
+def test_when_the_first_one_ends_without_having_run_another_tries(tmp_path: Path) -> None:
+    image = PinnedImage(DirectoryStore(tmp_path), "s", "r.example/d:1")
+    assert image.reference((0, 1)) and not image.reference((1, 1))
+    image.ended((1, 1))  # not the one that the others wait for
+    assert not image.reference((1, 1))
+    image.ended((0, 1))
+    assert image.reference((1, 1)) == "r.example/d:1"
+    assert not image.reference((0, 2))
+
+
+def test_nodes_that_hold_different_images_are_reported_once_each(tmp_path: Path) -> None:
+    image = PinnedImage(DirectoryStore(tmp_path), "s", "d:1")
+    image.saw((0, 1), "sha256:aa")
+    image.saw((1, 1), "sha256:aa")
+    assert image.notes == []
+    image.saw((2, 1), "sha256:bb")
+    image.saw((3, 1), "sha256:bb")
+    assert len(image.notes) == 1
+    assert "trial 2 ran sha256:bb, the first trial sha256:aa" in image.notes[0]
+
+
+def test_a_digest_needs_no_scout(tmp_path: Path) -> None:
+    image = PinnedImage(DirectoryStore(tmp_path), "s", f"r.example/d{DIGEST}")
+    assert image.reference((7, 1)) == image.reference((8, 1)) == f"r.example/d{DIGEST}"
+    image.saw((7, 1), f"r.example/d{DIGEST}")
+    image.saw((8, 1), f"r.example/d{OTHER}")
+    assert len(image.notes) == 1
