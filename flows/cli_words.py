@@ -47,8 +47,8 @@ def command_line(arguments: argparse.Namespace, name: str) -> str:
 def looked_at(arguments: argparse.Namespace) -> Looked:
     """AbohbError: the study file is wrong, or the store knows nothing of the study."""
     from flows.look import look
-    from flows.places import open_store
     from flows.study_file import load_study
+    from flows.study_store import open_store
 
     study = load_study(arguments.study)
     arguments.on = "kubernetes" if "://" in study.store else "local"

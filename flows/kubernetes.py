@@ -10,9 +10,9 @@ from functools import cached_property
 
 from flows.backend import Backend
 from flows.build import attempt_spec
-from flows.places import open_store
 from flows.study import Study
 from flows.study_file import Problem, StudyError
+from flows.study_store import open_store
 from flows.study_templates import render
 from flows.view import Best
 from hpo_engine.types import AbohbError, Config, Trial
@@ -36,7 +36,7 @@ from operators.store import StoreError
 from operators.stores import proves_put_once
 from operators.sts import HOUR, assume, policy
 
-LIFE = 12 * HOUR  # of a trial's keys; renewed at half of it
+LIFE, LIFE_AWS = 12 * HOUR, HOUR  # of a trial's keys, renewed at half of it; roles of AWS allow an hour
 SYNC = 30.0  # seconds that the first lists may take
 SKEW = 240.0  # seconds: S3 refuses a signature that is older than 15 minutes
 
@@ -132,9 +132,7 @@ class KubernetesPlace:
     @cached_property
     def _grants(self) -> Grants | None:
         return (
-            None
-            if self.study.kubernetes.store_secret
-            else Grants(self.store, self.study.name, self._assume, LIFE)
+            None if self.study.kubernetes.store_secret else Grants(self.store, self.study.name, self._assume)
         )
 
     def _assume(self, trial: int) -> Credentials:
@@ -144,7 +142,7 @@ class KubernetesPlace:
             policy(store.bucket, store.prefix, name, trial),
             name=f"{name}-{trial}",
             role=self.study.kubernetes.store_role,
-            seconds=LIFE,
+            seconds=LIFE_AWS if store.place.aws else LIFE,
         )
 
     def _example(self) -> Config:

@@ -12,12 +12,12 @@ from flows.backend import Backend
 from flows.study import Study
 from flows.study_file import Problem, StudyError
 from flows.study_local import local_problems
+from flows.study_store import open_store
 from flows.view import Best
 from operators.attempt import trial_prefix
 from operators.checkpoints import Checkpoints
 from operators.local import LocalBackend
-from operators.store import DirectoryStore, Store, StoreError
-from operators.stores import open_store as open_url
+from operators.store import Store
 
 PLACES = ("local", "kubernetes")
 
@@ -48,16 +48,6 @@ class Place(Protocol):
 
     def sweep(self) -> None:
         """The study has ended: remove what an earlier controller may have left of it."""
-
-
-def open_store(study: Study) -> Store:
-    """StoreError: there is something else in its place, or it refuses us."""
-    if study.store.startswith("s3://"):
-        return open_url(study.store, os.environ)
-    path = study.store_path()
-    if path.exists() and not path.is_dir():
-        raise StoreError(f"store: {path} is a file, not a folder")
-    return DirectoryStore(path)
 
 
 def place_for(study: Study, on: str, *, context: str | None = None) -> Place:

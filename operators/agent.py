@@ -128,11 +128,16 @@ class Attempt:
         trial_dir.write_order(self.folder, order)
         return True
 
-    def pump(self) -> int:
-        """Commit every line that is complete; how many there were. A broken contract is kept in `fault`."""
+    def pump(self, most: float = math.inf) -> int:
+        """Commit lines that are complete, all or so many of them; how many it did.
+
+        A broken contract is kept in `fault`.
+        """
         count = 0
         try:
-            while not (self.fault or self.overran or self.fenced) and (line := self._next()):
+            while count < most and not (self.fault or self.overran or self.fenced):
+                if (line := self._next()) is None:
+                    break
                 self._commit(line)
                 count += 1
         except ContractError as error:

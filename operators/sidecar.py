@@ -8,30 +8,34 @@ and a pod that must not run fails by itself. What they know is in their terminat
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import traceback
 
-from hpo_engine.types import Outcome
-from operators.sidecar_follow import follow
-from operators.sidecar_place import place_of
-from operators.sidecar_prepare import prepare
-from operators.verdict import Facts
-
-_PARTS = {"prepare": prepare, "follow": follow}
+PARTS = ("prepare", "follow")
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) != 1 or argv[0] not in _PARTS:
-        print(f"usage: python -m operators.sidecar {'|'.join(_PARTS)}", file=sys.stderr)
+    # Before the rest is loaded: process 1 of a container never hears of a signal that it does not expect.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if len(argv) != 1 or argv[0] not in PARTS:
+        print(f"usage: python -m operators.sidecar {'|'.join(PARTS)}", file=sys.stderr)
         return 2
+    from operators.sidecar_place import place_of
+
     place = place_of(os.environ)
     try:
-        return _PARTS[argv[0]](place, os.environ)
+        if argv[0] == "follow":
+            from operators.sidecar_follow import follow
+
+            return follow(place, os.environ)
+        from operators.sidecar_prepare import prepare
+
+        return prepare(place, os.environ)
     except Exception as error:
+        import traceback
+
         traceback.print_exc()
-        if not place.message.exists() or not place.message.read_bytes():
-            spec, message = place.spec, f"the agent failed: {error!r}"
-            place.say(Facts(spec.trial, spec.attempt, spec.resource, ended=Outcome.LOST, message=message))
+        place.fail(error)
         return 1
 
 

@@ -32,7 +32,7 @@ class Farewell:
     first: Callable[[], None] = lambda: None  # done at once, in a thread of its own
 
     def listen(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # of this thread and those to come
+        """The signal is blocked in this thread already, and so in those that it starts."""
         threading.Thread(target=self._wait, name="farewell", daemon=True).start()
 
     def _wait(self) -> None:
@@ -126,14 +126,18 @@ class Follower:
             tell(self.probes.over)
 
     def _look(self) -> int:
-        if time.monotonic() - self._polled >= POLL:
-            self._follow()
-            self.keys.look()
-        count = self.attempt.pump()
+        """How many lines it committed. After them the training code reads its order, so we look at it too."""
+        self._follow(POLL)
+        self.keys.look()
+        count = 0
+        while self.attempt.pump(1):
+            count += 1
+            self._follow(POLL)  # lines may come faster than they can be committed
         if count:
-            self._follow()  # the training code reads its order after each line
+            self._follow(0.0)
         return count
 
-    def _follow(self) -> None:
-        self.attempt.follow()
-        self._polled = time.monotonic()
+    def _follow(self, age: float) -> None:
+        if time.monotonic() - self._polled >= age:
+            self.attempt.follow()
+            self._polled = time.monotonic()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from hpo_engine.types import Outcome
 from operators.attempt import AttemptSpec, decode_spec
 from operators.kube.settings import PORT
 from operators.store import StoreError
@@ -44,6 +45,13 @@ class Place:
     def say(self, facts: Facts) -> None:
         """In place: the kubelet reads this very file when the container has ended."""
         self.message.write_bytes(encode_facts(facts))
+
+    def fail(self, error: Exception) -> None:
+        """Say so, unless more is said already."""
+        if not self.message.exists() or not self.message.read_bytes():
+            message = f"the agent failed: {error!r}"
+            spec = self.spec
+            self.say(Facts(spec.trial, spec.attempt, spec.resource, ended=Outcome.LOST, message=message))
 
 
 def place_of(env: Mapping[str, str]) -> Place:

@@ -26,6 +26,7 @@ REFUSED = 3  # our exit code: this pod has nothing to do, its termination messag
 def prepare(place: Place, env: Mapping[str, str]) -> int:
     """The exit code: 0 lets the training code begin, any other makes the pod Failed without it."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))  # nothing has been done yet
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if not place.memory.exists():  # else this container is run once more
         os.umask(0o002)  # training code of another user, but of our group, may delete what we write
         store, _ = open_with_newest(place, env)

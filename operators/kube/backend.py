@@ -24,6 +24,7 @@ from operators.verdict import Death, judge
 
 Key = tuple[int, int]  # (trial, attempt)
 AWAY = 30.0  # seconds without a word of the API server after which the user is told
+BRIEF = 10.0  # seconds: a pod that waits no longer than that is no news
 UNSEEN = 60.0  # seconds after which a Job that was created and never seen is asked for again
 IMPOSSIBLE = (Outcome.IMAGE, Outcome.POD_SPEC)  # what a wait may come to, after its grace
 
@@ -140,21 +141,22 @@ class KubernetesBackend:
                 self.image.saw(key, seen.image_id)
             if seen.phase == "ending":
                 self.endings.keep_log(key, seen)
-        self._renew(key, found, seen, now)
+        self._renew(key, found, seen)
         if seen.phase == "ended":
             end = self.endings.verdict(key, seen, by_us=key in self._told)
             return self._ended(end) if end is not None else Observed(True)
+        if seen.phase == "running":
+            self._stuck.pop(key, None)
         return self._waits(key, seen, now) if seen.cause else Observed(True)
 
     def _waits(self, key: Key, seen: Seen, now: float) -> Observed:
-        death = seen.death
-        if death is not None and death.cause in IMPOSSIBLE:
-            since = self._stuck.setdefault(key, seen.since or now)
-            if seen.hopeless or now - since > self.image_grace:
-                self.endings.settle(judge(None, death, *key))
-                self.end(*key)
-                return self._ended(self.endings.settled()[key])
-        return Observed(True, None, seen.topic, seen.message)
+        death, since = seen.death, self._stuck.setdefault(key, seen.since or now)
+        late = seen.hopeless or now - since > self.image_grace
+        if late and death is not None and death.cause in IMPOSSIBLE:
+            self.endings.settle(judge(None, death, *key))
+            self.end(*key)
+            return self._ended(self.endings.settled()[key])
+        return Observed(True, None, seen.topic, seen.message) if now - since > BRIEF else Observed(True)
 
     def _ended(self, end: AttemptEnded) -> Observed:
         self.image.ended((end.trial, end.attempt))
@@ -163,15 +165,15 @@ class KubernetesBackend:
     def _settle(self, key: Key, outcome: Outcome, message: str) -> None:
         self.endings.settle(judge(None, Death(cause=outcome, evidence={"message": message}), *key))
 
-    def _renew(self, key: Key, found: Objects, seen: Seen, now: float) -> None:
+    def _renew(self, key: Key, found: Objects, seen: Seen) -> None:
         grants, job = self.jobs.grants, found.job
         if grants is None or job is None or seen.phase == "ended":
             return
         grants.known(key[0], job["metadata"].get("annotations") or {})
-        if seen.phase == "pending" and grants.ended(key[0], now):
+        if seen.phase == "pending" and grants.ended(key[0]):
             self._settle(key, Outcome.INTERRUPTED, "its credentials came to their end while it waited")
             self.end(*key)
-        elif grants.due(key[0], now):
+        elif grants.due(key[0]):
             self.calls.make(("renew", key[0]), lambda: grants.renew(key[0]))
 
     # -- what is wanted -------------------------------------------------------------------------

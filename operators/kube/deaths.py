@@ -14,6 +14,7 @@ from operators.kube.status import (
     condition,
     conditions,
     containers,
+    created,
     deleted,
     spec_of,
     state,
@@ -46,9 +47,11 @@ def death_of_pod(job: Object | None, pod: Object, *, gone: bool) -> Death:
     ended = state(pod, "terminated")
     if ended is not None:
         return _of_trial(pod, ended, blow)
-    if blow is not None:
-        return Death(None, blow.cause, _evidence(pod, blow.message, blow.reason))
-    return _of_others(pod)
+    if blow is None:
+        return _of_others(pod)
+    if blow.cause is Outcome.TIMEOUT and state(pod, "running") is None:
+        blow = Blow(Outcome.INTERRUPTED, f"{blow.message}, and never began", blow.reason)
+    return Death(None, blow.cause, _evidence(pod, blow.message, blow.reason))
 
 
 def _of_trial(pod: Object, ended: Object, blow: Blow | None) -> Death:
@@ -82,7 +85,9 @@ def _of_others(pod: Object) -> Death:
             message = f"its container {name!r} cannot be started: {log}"
             return Death(None, Outcome.POD_SPEC, _evidence(pod, message, reason))
         cause = None if name == PREPARE_CONTAINER else Outcome.USER_ERROR  # ours says why in its facts
-        return Death(None, cause, _evidence(pod, f"its container {name!r} exited {ended['exitCode']}", reason, log))
+        return Death(
+            None, cause, _evidence(pod, f"its container {name!r} exited {ended['exitCode']}", reason, log)
+        )
     return Death(None, None, _evidence(pod, "its training code never ran", ""))
 
 
@@ -93,9 +98,9 @@ def _blows(job: Object | None, pod: Object, gone: bool) -> Iterator[Blow]:
     """What happened to the pod, the most telling first."""
     asked = _asked(pod)
     for found in conditions(job, "Suspended"):
-        at = unix(found["lastTransitionTime"])
-        if (asked or gone) and (found["status"] == "True" or asked is None or at is None or asked <= at):
-            yield Blow(Outcome.SUSPENDED, "its Job was suspended", found["reason"], asked or at)
+        at = found["lastTransitionTime"]
+        if (asked or gone) and (found["status"] == "True" or created(pod) < at):  # false: it was resumed
+            yield Blow(Outcome.SUSPENDED, "its Job was suspended", found["reason"], asked or unix(at))
     failing = condition(job, "FailureTarget") or condition(job, "Failed")
     if failing.get("reason") == "DeadlineExceeded":
         yield _overdue(job, failing)
@@ -120,7 +125,7 @@ def _asked(pod: Object) -> float | None:
 
 def _overdue(job: Object | None, failing: Object) -> Blow:
     limit = (job or {}).get("spec", {}).get("activeDeadlineSeconds")
-    message = f"it ran for longer than an attempt may, {limit} s"
+    message = f"it took longer than an attempt may, {limit} s"
     return Blow(Outcome.TIMEOUT, message, failing["reason"], unix(failing["lastTransitionTime"]))
 
 

@@ -174,7 +174,7 @@ def _known(phase: Phase, pod: Object, wait: Wait, death: Death | None) -> Seen:
 
 
 def _facts(agents: Sequence[Object]) -> str:
-    """What an agent said in the end; not the last lines that a kubelet puts there for one that said nothing."""
+    """What an agent said in the end; not its last lines, which a kubelet takes if it said nothing."""
     for agent in agents:
         for kind in ("state", "lastState"):
             message = ((agent.get(kind) or {}).get("terminated") or {}).get("message") or ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from operators.attempt import credentials_key
 from operators.s3_credentials import Credentials, encode_credentials
 from operators.store import Store
+from operators.sts import due
 
 EXPIRE = "abohb.dev/credentials-expire"  # annotation of a Job: unix seconds
 FOREVER = float("inf")
@@ -21,34 +23,37 @@ class Grants:
     store: Store
     study: str
     assume: Callable[[int], Credentials]
-    life: float  # seconds that they are asked for
-    _expire: dict[int, float] = field(default_factory=dict, init=False)  # by trial
+    clock: Callable[[], float] = time.time
+    _held: dict[int, tuple[float, float]] = field(default_factory=dict, init=False)  # by trial: from, until
+    _renewed: set[int] = field(default_factory=set, init=False)  # trials whose keys lie in the store
 
     def issue(self, trial: int) -> Credentials:
         """For a Job that is about to be made."""
         granted = self.assume(trial)
-        self._expire[trial] = granted.expires or FOREVER
+        self._held[trial] = (granted.issued or self.clock(), granted.expires or FOREVER)
         return granted
 
     def known(self, trial: int, annotations: Mapping[str, str]) -> None:
-        """Those of a Job that an earlier controller made."""
-        self._expire.setdefault(trial, float(annotations.get(EXPIRE, FOREVER)))
+        """Those of a Job that an earlier controller made: renewed soon, for it may have done so or not."""
+        self._held.setdefault(trial, (0.0, float(annotations.get(EXPIRE, FOREVER))))
 
-    def due(self, trial: int, now: float) -> bool:
+    def due(self, trial: int) -> bool:
         """Whether half of their life is over."""
-        return self._expire.get(trial, FOREVER) - now < self.life / 2
+        issued, expires = self._held.get(trial, (0.0, FOREVER))
+        return expires != FOREVER and due(expires, issued, self.clock())
 
-    def ended(self, trial: int, now: float) -> bool:
+    def ended(self, trial: int) -> bool:
         """Whether a pod that begins now could do nothing with them."""
-        return self._expire.get(trial, FOREVER) - now < MARGIN
+        return self._held.get(trial, (0.0, FOREVER))[1] - self.clock() < MARGIN
 
     def renew(self, trial: int) -> None:
         """The agent finds the new ones in the store, with the old ones."""
-        granted = self.assume(trial)
+        granted = self.issue(trial)
+        self._renewed.add(trial)
         self.store.put(credentials_key(self.study, trial), encode_credentials(granted))
-        self._expire[trial] = granted.expires or FOREVER
 
     def revoke(self, trial: int) -> None:
-        """Its attempt has ended."""
-        if self._expire.pop(trial, None) is not None:
+        """Its attempt has ended: what lies in the store goes."""
+        if trial in self._renewed:
+            self._renewed.discard(trial)
             self.store.delete(credentials_key(self.study, trial))

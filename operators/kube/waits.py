@@ -16,6 +16,7 @@ ORDINARY = 30.0  # seconds that a pod may take to start before a user is told
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"}
 _IMAGE |= {"InvalidImageName", "ErrImageNeverPull", "SignatureValidationFailed"}
 _SPEC = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError"}
+_NEVER_BEGAN = {"StartError", "ContainerCannotRun"}
 _UNMOUNTABLE = re.compile(r'(configmap|secret) "[^"]*" not found|references non-existent .* key')
 
 
@@ -74,41 +75,45 @@ def _unscheduled(pod: Object, found: Object, since: float | None) -> Wait:
 def _stuck(pod: Object) -> Iterator[Wait]:
     """Containers that cannot start, in the order in which they would."""
     for name, item in containers(pod).items():
-        waiting = (item.get("state") or {}).get("waiting") or {}
+        now, before = item.get("state") or {}, item.get("lastState") or {}
+        waiting = now.get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
-        whose = "" if name == TRIAL_CONTAINER else f" of the container {name!r}"
+        ended = now.get("terminated") or before.get("terminated") or {}
         if reason in _IMAGE:
-            what = _IMAGE_WORDS.get(reason, "cannot be pulled")
-            image = spec_of(pod, name).get("image", "")
-            hopeless = reason == "InvalidImageName"
-            yield Wait(f"image: {image}{whose} {what}", message, None, Outcome.IMAGE, reason, hopeless)
-        elif reason in _SPEC:
-            yield Wait(f"pod spec: {reason}{whose}", message, None, Outcome.POD_SPEC, reason)
-        elif reason == "CrashLoopBackOff":
-            yield _crashing(name, item)
+            yield _unpullable(pod, name, reason, message)
+        elif reason in _SPEC or (ended.get("reason") in _NEVER_BEGAN and not now.get("running")):
+            reason = reason if reason in _SPEC else "RunContainerError"
+            yield Wait(
+                f"pod spec: {reason}{_whose(name)}",
+                ended.get("message") or message,
+                None,
+                Outcome.POD_SPEC,
+                reason,
+            )
+        elif name == AGENT_CONTAINER and ended.get("exitCode") and not _prepared(pod):
+            said = (ended.get("message") or "").strip()
+            yield Wait(f"agent: exits {ended['exitCode']} again and again", said, None, None, ended["reason"])
+
+
+def _unpullable(pod: Object, name: str, reason: str, message: str) -> Wait:
+    image, what = spec_of(pod, name).get("image", ""), _IMAGE_WORDS.get(reason, "cannot be pulled")
+    hopeless = reason == "InvalidImageName"
+    return Wait(f"image: {image}{_whose(name)} {what}", message, None, Outcome.IMAGE, reason, hopeless)
 
 
 _IMAGE_WORDS = {
     "InvalidImageName": "is no name of an image",
-    "ErrImageNeverPull": "is not on the node, and is not to be pulled",
+    "ErrImageNeverPull": "is not on the node, and may not be pulled",
     "SignatureValidationFailed": "has no valid signature",
 }
 
 
-def _crashing(name: str, item: Object) -> Wait:
-    last = (item.get("lastState") or {}).get("terminated") or {}
-    kind = "agent" if name == AGENT_CONTAINER else f"container {name!r}"
-    said = (last.get("message") or "").strip() or (item["state"]["waiting"].get("message") or "")
-    began = last.get("reason") not in ("StartError", "ContainerCannotRun")
-    return Wait(
-        f"{kind}: exits {last.get('exitCode', '')} again and again"
-        if began
-        else f"{kind}: cannot be started",
-        said,
-        None,
-        None if began else Outcome.POD_SPEC,
-        last.get("reason", ""),
-    )
+def _whose(name: str) -> str:
+    return "" if name == TRIAL_CONTAINER else f" ({name})"
+
+
+def _prepared(pod: Object) -> bool:
+    return state(pod, "terminated", PREPARE_CONTAINER) is not None
 
 
 def _starting(pod: Object, events: Sequence[Object], since: float | None, now: float | None) -> Wait:
@@ -119,7 +124,7 @@ def _starting(pod: Object, events: Sequence[Object], since: float | None, now: f
         return Wait(f"starting: {event['reason']}", message, since, outcome, str(event["reason"]))
     if now is None or since is None or now - since <= ORDINARY:
         return Wait(since=since)
-    if state(pod, "terminated", PREPARE_CONTAINER) is not None:
+    if _prepared(pod):
         return Wait("starting: its image may still be on the way", "", since)
     if state(pod, "running", PREPARE_CONTAINER) is not None:
         return Wait("starting: its agent prepares its directory", "", since)

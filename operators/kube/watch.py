@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -17,7 +18,7 @@ from operators.kube.stream import Stream
 
 Json: TypeAlias = dict[str, Any]
 
-CALM = 5.0  # seconds: a watch that lived so long was no failure, the next one may begin at once
+CALM = 2.0  # seconds: after a watch that lived so long the next one may begin at once
 SLACK = 10.0  # seconds that the server may be late with ending a watch
 
 
@@ -58,7 +59,8 @@ class Watcher:
     contact: float = field(default=0.0, init=False)  # by `clock`: when the server was last heard of
     faults: int = field(default=0, init=False)  # failures so far
     _cache: Cache = field(default_factory=Cache, init=False)
-    _listed: float = field(default=0.0, init=False)
+    _listed: float = field(default=0.0, init=False)  # when, by `clock`
+    _opened: float = field(default=math.inf, init=False)  # when the watch was; inf: not yet
     _lost: tuple[float, str] | None = field(default=None, init=False)  # since when, and why
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _stopped: threading.Event = field(default_factory=threading.Event, init=False)
@@ -102,9 +104,9 @@ class Watcher:
     def _run(self) -> None:
         failures = 0
         while not self._stopped.is_set():
-            began = self.clock()
+            self._opened = math.inf
             try:
-                if not self._cache.version or began - self._listed >= self.rhythm.relist:
+                if not self._cache.version or self.clock() - self._listed >= self.rhythm.relist:
                     self._list()
                 self._watch()
                 why = "a watch ended"
@@ -113,7 +115,7 @@ class Watcher:
                 self._failed(error)
             self._lost = (self._lost[0] if self._lost else self.clock(), why)
             # An end without an error counts too, if it came at once: never a hot loop, whatever the reason.
-            failures = 0 if self.clock() - began >= CALM else failures + 1
+            failures = 0 if self.clock() - self._opened >= CALM else failures + 1
             self._stopped.wait(backoff(failures, self.luck()))
 
     def _failed(self, error: Exception) -> None:
@@ -140,7 +142,7 @@ class Watcher:
         version = self._cache.version
         with self.api.watch(self.resource, self.selector, version, seconds, self.rhythm.quiet) as stream:
             self._stream = stream
-            self._heard()
+            self._opened = self._heard()
             if self._stopped.is_set():  # set after `stop` could have interrupted this stream
                 return
             for event in stream:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 import uuid
@@ -18,19 +17,17 @@ from tests.cluster.kit import ROOT, Cluster, Json, ObjectStore, missing, reached
 from tests.flows.conftest import prefect_database, prefect_server  # noqa: F401  fixtures
 
 MINIO_IMAGE = "ABOHB_TEST_MINIO_IMAGE"  # instead of the one in examples/kubernetes/minio.yaml
-STOP_API = (
-    "ABOHB_TEST_STOP_API"  # a command that stops the API server for as many seconds as its argument says
-)
+STOP_API = "ABOHB_TEST_STOP_API"  # a command: stops the API server for as many seconds as it is told
 GONE = 90.0  # seconds after a test in which its last pods may use up their grace
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    lacks = missing()
-    if not lacks and shutil.which("kubectl") is None:
-        lacks = ["kubectl on the PATH"]
     for item in items:
-        if lacks and item.get_closest_marker("cluster"):
-            item.add_marker(pytest.mark.skip(reason=f"set {', '.join(lacks)}; see tests/cluster/README.md"))
+        if item.get_closest_marker("cluster"):
+            lacks = missing(images="namespace" in getattr(item, "fixturenames", ()))
+            if lacks:
+                reason = f"set {', '.join(lacks)}; see tests/cluster/README.md"
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

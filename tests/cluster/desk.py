@@ -46,8 +46,9 @@ class Abohb:
         return self.output.read_text(errors="replace")
 
     def result(self) -> Json:
-        """What `--json` printed: its last line, whatever was said before on stderr."""
-        found: Json = json.loads(self.text().strip().splitlines()[-1])
+        """What `--json` printed at its end, whatever was said before on stderr."""
+        text = "\n" + self.text()
+        found: Json = json.loads(text[text.rindex("\n{") :])
         return found
 
 
@@ -98,7 +99,7 @@ class Desk:
         return check_journal(study, self.minio.open(study))
 
     def close(self) -> None:
-        """Ends the controllers that a test left running, as one that failed does, and removes their trials."""
+        """End the controllers that a test left running, as one that fails does, and remove their trials."""
         running = [one for one in self.started if one.process.poll() is None]
         for one in running:
             one.kill()

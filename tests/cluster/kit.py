@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -22,8 +23,8 @@ from operators.store import Store
 from operators.stores import open_store
 
 ROOT = Path(__file__).parents[2]
-NEEDED = {
-    "KUBECONFIG": "the kubeconfig of a cluster where tests may make namespaces",
+KUBECONFIG = "KUBECONFIG (the kubeconfig of a cluster where tests may make namespaces)"
+IMAGES = {
     "ABOHB_TEST_REGISTRY": "where its nodes pull our images from, as images/build.sh --push had it",
     "ABOHB_TEST_TAG": "their tag",
 }
@@ -33,9 +34,14 @@ STUDY = "abohb.dev/study"
 Json: TypeAlias = dict[str, Any]
 
 
-def missing() -> list[str]:
-    """What the cluster tests lack, for the one who runs them."""
-    return [f"{name} ({what})" for name, what in NEEDED.items() if not os.environ.get(name)]
+def missing(*, images: bool) -> list[str]:
+    """What a cluster test lacks, for the one who runs it."""
+    lacks = [] if os.environ.get("KUBECONFIG") else [KUBECONFIG]
+    if images:
+        lacks += [f"{name} ({what})" for name, what in IMAGES.items() if not os.environ.get(name)]
+    if images and shutil.which("kubectl") is None:
+        lacks.append("PATH so that kubectl is on it")
+    return lacks
 
 
 def image(name: str) -> str:

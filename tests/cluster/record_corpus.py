@@ -202,7 +202,7 @@ def cleaned(value: Any, path: str = "") -> Any:
         return {k: cleaned(v, f"{path}.{k}") for k, v in value.items() if k not in NOISE}
     if isinstance(value, list):
         return [cleaned(item, path) for item in value]
-    if isinstance(value, str) and not path.endswith("command"):
+    if isinstance(value, str):
         value = value.replace(SPACE, "corpus")
         value = re.sub(r"\b(?!127\.)\d{1,3}(\.\d{1,3}){3}\b", "192.0.2.1", value)
         if path.endswith(("nodeName", ".host")):
@@ -366,47 +366,55 @@ def evicted_for_its_disk(it: Scene) -> None:
 @scene
 def image_missing(it: Scene) -> None:
     it.start(SLEEP, image="localhost:5000/abohb/no-such-image:1")
-    it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "ErrImagePull")
-    it.keep("-at-first")
-    it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "ImagePullBackOff")
-    it.keep()
+    it.keep(
+        "-at-first",
+        pods=[it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "ErrImagePull")],
+    )
+    it.keep(pods=[it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "ImagePullBackOff")])
 
 
 @scene
 def image_name_invalid(it: Scene) -> None:
     it.start(SLEEP, image="Not/A/Valid:Name:1")
-    it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "InvalidImageName")
-    it.keep()
+    it.keep(pods=[it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "InvalidImageName")])
 
 
 @scene
 def image_never_pulled(it: Scene) -> None:
     patch = {"spec": {"containers": [{"name": "trial", "imagePullPolicy": "Never"}]}}
     it.start(SLEEP, image="abohb/not-on-this-node:1", patch=patch)
-    it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "ErrImageNeverPull")
-    it.keep()
+    it.keep(pods=[it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "ErrImageNeverPull")])
 
 
 @scene
 def agent_image_missing(it: Scene) -> None:
-    it.start(SLEEP, agent_image="localhost:5000/abohb/no-such-agent:1")
-    it.until(lambda pod: container(pod, "agent")["state"]["waiting"]["reason"] == "ImagePullBackOff")
-    it.keep()
+    it.start(SLEEP, agent_image="localhost:5000/abohb/no-such-image:1")
+    it.keep(
+        pods=[
+            it.until(lambda pod: container(pod, "agent")["state"]["waiting"]["reason"] == "ImagePullBackOff")
+        ]
+    )
 
 
 @scene
 def agent_crashes(it: Scene) -> None:
     wrong = ["python3", "-c", "raise SystemExit('no store at s3://abohb/corpus')"]
     it.start(SLEEP, agent_command=wrong, prepare="sleep 600")
-    it.until(lambda pod: container(pod, "agent")["state"]["waiting"]["reason"] == "CrashLoopBackOff")
-    it.keep()
+    it.keep(
+        pods=[
+            it.until(lambda pod: container(pod, "agent")["state"]["waiting"]["reason"] == "CrashLoopBackOff")
+        ]
+    )
 
 
 @scene
 def agent_command_not_found(it: Scene) -> None:
     it.start(SLEEP, agent_command=["/no/such/agent"], prepare="sleep 600")
-    it.until(lambda pod: container(pod, "agent")["state"]["waiting"]["reason"] == "CrashLoopBackOff")
-    it.keep()
+    it.keep(
+        pods=[
+            it.until(lambda pod: container(pod, "agent")["state"]["waiting"]["reason"] == "CrashLoopBackOff")
+        ]
+    )
 
 
 @scene
@@ -420,7 +428,8 @@ def agent_prepares(it: Scene) -> None:
 def agent_refuses(it: Scene) -> None:
     """Another pod has the attempt: this one says so and ends."""
     said = '{"trial":0,"attempt":1,"ended":"lost","message":"pod 7 has this attempt"}'
-    it.start(SLEEP, prepare=f"echo '{said}' > /dev/termination-log; exit 3")
+    silent = "import signal, sys; signal.signal(15, lambda *_: sys.exit(0)); signal.pause()"
+    it.start(SLEEP, agent=silent, prepare=f"echo '{said}' > /dev/termination-log; exit 3")
     it.until_job("Failed")
     it.keep()
 
@@ -429,10 +438,10 @@ def agent_refuses(it: Scene) -> None:
 def agent_is_over_first(it: Scene) -> None:
     """No container runs any more, and the kubelet has not said yet that the pod is over."""
     it.start(shell("sleep 1; exit 0"))
-    it.until(
+    last = it.until(
         lambda pod: "terminated" in container(pod, "agent")["state"] and pod["status"]["phase"] == "Running"
     )
-    it.keep()
+    it.keep(pods=[last])
 
 
 @scene
@@ -479,11 +488,24 @@ def deadline(it: Scene) -> None:
 
 
 @scene
+def deadline_while_waiting(it: Scene) -> None:
+    it.start(SLEEP, gpus=999, deadline=4)
+    pod = it.until(lambda pod: pod["metadata"]["name"])
+    while left := it.pods():
+        pod = left[-1]
+    it.until_job("Failed")
+    it.keep(pods=[pod])
+
+
+@scene
 def config_map_missing(it: Scene) -> None:
     wanted = {"name": "X", "valueFrom": {"configMapKeyRef": {"name": "no-such-map", "key": "x"}}}
     it.start(SLEEP, patch={"spec": {"containers": [{"name": "trial", "env": [wanted]}]}})
-    it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "CreateContainerConfigError")
-    it.keep()
+    it.keep(
+        pods=[
+            it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "CreateContainerConfigError")
+        ]
+    )
 
 
 @scene
@@ -504,8 +526,11 @@ def root_refused(it: Scene) -> None:
     agents = [{"name": name, **user} for name in ("agent", "prepare")]
     nobody = {"securityContext": {"runAsUser": None, "runAsGroup": None}}
     it.start(SLEEP, patch={"spec": {**nobody, "initContainers": agents}})
-    it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "CreateContainerConfigError")
-    it.keep()
+    it.keep(
+        pods=[
+            it.until(lambda pod: container(pod)["state"]["waiting"]["reason"] == "CreateContainerConfigError")
+        ]
+    )
 
 
 @scene
@@ -532,8 +557,8 @@ def workdir_missing(it: Scene) -> None:
 
 @scene
 def init_container_fails(it: Scene) -> None:
-    fetch = {"name": "fetch", "image": IMAGE, "command": shell("echo no data; exit 4"),
-             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}  # fmt: skip
+    confined = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    fetch = {"name": "fetch", "image": IMAGE, "command": shell("exit 4"), "securityContext": confined}
     it.start(SLEEP, patch={"spec": {"initContainers": [fetch]}})
     it.until(ended)
     it.keep()
@@ -657,7 +682,8 @@ def say_running(it: Scene) -> None:
     state |= {"state": {"running": {"startedAt": now}}, "lastState": {}}
     status = {
         "phase": "Running", "startTime": now,
-        "initContainerStatuses": [{"name": "agent", **state}], "containerStatuses": [{"name": "trial", **state}],
+        "initContainerStatuses": [{"name": "agent", **state}],
+        "containerStatuses": [{"name": "trial", **state}],
     }  # fmt: skip
     words = ("pod", it.name_of_pod(), "-n", SPACE, "--subresource=status", "--type=merge")
     kubectl("patch", *words, "-p", json.dumps({"status": status}))

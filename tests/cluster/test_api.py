@@ -133,49 +133,66 @@ def test_a_list_that_took_too_long_is_made_again(api: Api, label: str) -> None:
     """A continue token of the cluster's first revision, long compacted: a real 410 as HTTP status."""
     token = base64.urlsafe_b64encode(b'{"v":"meta.k8s.io/v1","rv":1,"start":"a\\u0000"}').decode().rstrip("=")
     path = f"/api/v1/namespaces/{api.namespace}/configmaps"
-    with pytest.raises(ApiError) as caught:  # a cluster younger than ten minutes may still have it
+    refusal = None
+    try:
         api.request("list", path, {"limit": 1, "continue": token})
-    assert (caught.value.status, caught.value.reason) == (410, "Expired")
+    except ApiError as error:
+        refusal = error
+    if refusal is None:
+        pytest.skip("a cluster younger than ten minutes still has its first revision")
+    assert (refusal.status, refusal.reason) == (410, "Expired")
 
 
 # -- watches --
 
 
 def test_a_watcher_sees_what_happens(api: Api, label: str) -> None:
+    one, two = f"a-{label[-8:]}", f"b-{label[-8:]}"
     told = threading.Semaphore(0)
-    api.create("jobs", job(f"a-{label[-8:]}", label))
+    api.create("jobs", job(one, label))
     with watching(api, "jobs", label, Rhythm(), changed=told.release) as watcher:
         assert watcher.synced.wait(5)
         assert told.acquire(timeout=1)
-        assert list(watcher.snapshot().objects) == [f"a-{label[-8:]}"]
-        api.create("jobs", job(f"b-{label[-8:]}", label))
-        until(lambda: len(watcher.snapshot().objects) == 2, 1.0)
+        assert list(watcher.snapshot().objects) == [one]
+        api.create("jobs", job(two, label))
+        until(lambda: two in watcher.snapshot().objects, 1.0)
         assert told.acquire(timeout=1)
-        before = watcher.snapshot().objects[f"b-{label[-8:]}"]
-        until(lambda: watcher.snapshot().objects[f"b-{label[-8:]}"].get("status", {}).get("conditions"))
-        assert not before.get("status", {}).get("conditions"), "objects are replaced, not changed"
-        api.delete("jobs", f"b-{label[-8:]}")
+
+        def conditions() -> list[str]:
+            status = watcher.snapshot().objects[two].get("status", {})
+            return [condition["type"] for condition in status.get("conditions", ())]
+
+        until(lambda: conditions() == ["Suspended"])  # by the Job controller
+        before = watcher.snapshot().objects[two]
+        path = f"/apis/batch/v1/namespaces/{api.namespace}/jobs/{two}"
+        changed = put(api, path, {**before, "spec": {**before["spec"], "backoffLimit": 5}})
+        version = changed["metadata"]["resourceVersion"]
+        until(lambda: watcher.snapshot().objects[two]["metadata"]["resourceVersion"] == version)
+        assert watcher.snapshot().objects[two]["spec"]["backoffLimit"] == 5
+        assert before["spec"]["backoffLimit"] == 0, "objects are replaced, not changed"
+        api.delete("jobs", two)
         until(lambda: watcher.snapshot().gone)
         ((uid, last),) = watcher.snapshot().gone.items()
         assert uid == before["metadata"]["uid"]
-        assert last["status"]["conditions"][0]["type"] == "Suspended", "its last state"
+        assert last["spec"]["backoffLimit"] == 5, "its last state"
         assert watcher.silence == 0.0
         calls = api.calls
         time.sleep(1.0)
         assert api.calls == calls, "a quiet watch costs nothing"
 
 
-@pytest.mark.parametrize("version", ["1"])
-def test_a_version_of_long_ago(api: Api, label: str, version: str) -> None:
-    """Where the API server has forgotten it: a real 410, as an ERROR event or as HTTP status."""
+def test_a_version_of_long_ago(api: Api, label: str) -> None:
+    """An API server that has forgotten it says 410, one that remembers it tells all since: both are right."""
     name = f"old-{label[-8:]}"
     api.create("configmaps", config_map(name, label))
     with watching(api, "configmaps", label) as watcher:
         until(lambda: name in watcher.snapshot().objects)
-        watcher._cache.version = version
+        watcher._cache.version = "1"
+        watcher._stream.interrupt()  # type: ignore[union-attr]
         api.delete("configmaps", name)
         until(lambda: not watcher.snapshot().objects)
         assert len(watcher.snapshot().gone) == 1
+        print(f"{watcher.faults} faults, {dict(api.calls)}")
 
 
 def test_the_servers_410_in_a_stream_is_understood(api: Api) -> None:
@@ -260,7 +277,7 @@ def test_no_event_is_lost_in_a_network_that_fails(broken: tuple[Api, Proxy], api
             assert not live & watcher.snapshot().gone.keys(), "a live object was taken for gone"
         thread.join()
         final = {one["metadata"]["name"]: one for one in api.list("configmaps", label)[0]}
-        until(lambda: watcher.snapshot().objects == final, 20.0)
+        until(lambda: versions(watcher.snapshot().objects) == versions(final), 20.0)
         gone = watcher.snapshot().gone
         live = {one["metadata"]["uid"] for one in final.values()}
         assert gone.keys() == last.keys() - live, "all that have gone, some of which lived for a moment only"
@@ -271,6 +288,13 @@ def test_no_event_is_lost_in_a_network_that_fails(broken: tuple[Api, Proxy], api
     assert watcher.faults >= 5, "it was tormented"
     assert lists == 1, "all by watches"
     assert sum(calls.values()) < 120, "no hot loop"
+
+
+def versions(things: dict[str, Json]) -> dict[str, tuple[str, str]]:
+    """What makes them different; those of a list lack their kind."""
+    return {
+        name: (one["metadata"]["uid"], one["metadata"]["resourceVersion"]) for name, one in things.items()
+    }
 
 
 def churn(api: Api, label: str, luck: random.Random, last: dict[str, str]) -> None:

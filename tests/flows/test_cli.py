@@ -19,9 +19,9 @@ import httpx
 import pytest
 import yaml
 
-from flows.places import open_store
 from flows.study import Study
 from flows.study_file import load_study
+from flows.study_store import open_store
 from hpo_engine.types import AttemptEnded, AttemptStarted
 from tests.flows.invariants import check_journal
 from tests.flows.real_study import ROOT, TRIAL, trial_processes

@@ -18,10 +18,10 @@ from flows import cli
 from flows.fetch import OVERLAP, Output, added
 from flows.look import Notes, look, rows, state
 from flows.look_text import aligned, clipped, trials_text
-from flows.places import open_store
 from flows.run import tune_locally
 from flows.study import Study
 from flows.study_file import load_study
+from flows.study_store import open_store
 from flows.view import Counts, StudyView
 from hpo_engine.types import (
     AttemptEnded,

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from flows import cli
 from flows.inbox import Inbox, steer_prefix
-from flows.places import open_store
 from flows.session import open_study, replay
 from flows.steering import Answer, Clocks, let_go, pending, steer, withdraw
 from flows.study import Study
 from flows.study_file import load_study
+from flows.study_store import open_store
 from hpo_engine.history import History
 from hpo_engine.types import (
     AttemptEnded,

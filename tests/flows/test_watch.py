@@ -16,6 +16,7 @@ from hpo_engine.types import (
     AttemptStarted,
     Event,
     Held,
+    Opened,
     Outcome,
     Report,
     Resume,
@@ -217,3 +218,18 @@ def test_a_replayed_study_is_shown_as_the_live_one_was() -> None:
     assert replayed.watch.view(replayed.engine.history, elapsed=0.0) == live
     assert live.finished == "the budget of 9 trials is used"
     assert live.failures
+
+
+def test_a_leg_that_pauses_early_says_how_far_it_came() -> None:
+    study = make_study("asha", **ACCURACY)
+    held = [*trial(0, 0.7, 0.8, until=3), Held(0, "paused"), AttemptEnded(0, 1, Outcome.OK, 2)]
+    assert [leg.until for leg in seen(study, held)[0].legs()] == [3, 2]
+    failed = [*trial(0, 0.7, 0.8, until=3), AttemptEnded(0, 1, Outcome.KILLED, 2)]
+    assert [leg.until for leg in seen(study, failed)[0].legs()] == [3, 3]
+
+
+def test_the_budget_that_is_shown_is_the_one_it_was_opened_with() -> None:
+    study = make_study("asha", budget={"trials": 9})
+    now = make_study("asha", budget={"trials": 20})
+    assert view(study, [Opened(study.model_dump(mode="json")), *trial(0)]).budget.text == "1 of 9 trials"
+    assert view(study, [Opened(now.model_dump(mode="json")), *trial(0)]).budget.text == "1 of 20 trials"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -10,13 +11,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
-from hpo_engine.types import AttemptEnded
-from operators.attempt import AttemptSpec, encode_spec
+from hpo_engine.types import AttemptEnded, Report
+from operators import sts
+from operators.attempt import AttemptSpec, decode_report, encode_spec, inbox_prefix
+from operators.s3 import S3Store
+from operators.store import DirectoryStore, Store
 from operators.verdict import Death, Facts, decode_facts, judge
+
+MakePod: TypeAlias = "Callable[..., Pod]"
 
 ROOT = Path(__file__).parents[2]
 PERIOD, FAILURES = 0.2, 3  # of the liveness probe; a real one asks every 2 s
@@ -37,14 +44,14 @@ class Pod:
     agents: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)  # one after another
     trial: subprocess.Popen[bytes] | None = field(default=None, init=False)
     prepared: int | None = field(default=None, init=False)  # exit code
-    _port: int = field(init=False)
+    port: int = field(init=False)
     _kubelet: threading.Thread = field(init=False)
     _deleted: threading.Event = field(default_factory=threading.Event, init=False)
 
     def __post_init__(self) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+            self.port = free.getsockname()[1]
         for volume in ("abohb", "own"):
             (self.folder / volume).mkdir(parents=True)
         self._kubelet = threading.Thread(target=self._live, daemon=True)
@@ -63,8 +70,10 @@ class Pod:
 
     @property
     def facts(self) -> Facts | None:
-        """By the termination messages."""
-        return self._message("follow") or self._message("prepare")
+        """By the termination messages, the newest first."""
+        paths = [*sorted(self.folder.glob("follow-*"), reverse=True), self.folder / "prepare-000.message"]
+        found = (decode_facts(path.read_bytes()) for path in paths if path.exists())
+        return next((facts for facts in found if facts is not None), None)
 
     @property
     def verdict(self) -> AttemptEnded:
@@ -79,10 +88,6 @@ class Pod:
         """SIGKILL; the kubelet starts another."""
         self.agents[-1].kill()
 
-    def _message(self, part: str) -> Facts | None:
-        path = self.folder / f"{part}.message"
-        return decode_facts(path.read_bytes()) if path.exists() else None
-
     def _live(self) -> None:
         try:
             self._phases()
@@ -92,8 +97,8 @@ class Pod:
                     process.kill()
 
     def _phases(self) -> None:
-        self._start_agent()
         prepare = self._agent("prepare")
+        self._start_agent()
         while prepare.poll() is None:
             if self._deleted.wait(0.02):
                 prepare.terminate()
@@ -101,7 +106,8 @@ class Pod:
         if self.prepared == 0 and not self._deleted.wait(self.pull):
             self._run_trial()
         self.agents[-1].terminate()
-        self.agents[-1].wait(self.grace)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.agents[-1].wait(self.grace)
 
     def _run_trial(self) -> None:
         env = {**os.environ, **self.spec.env, "ABOHB_TRIAL_DIR": str(self.folder / "abohb/trial")}
@@ -117,7 +123,7 @@ class Pod:
             time.sleep(0.02 if failures == 0 else PERIOD)
 
     def _probe(self) -> int | None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.request("GET", "/trial")
             return connection.getresponse().status
@@ -130,7 +136,8 @@ class Pod:
         self.agents.append(self._agent("follow"))
 
     def _agent(self, part: str) -> subprocess.Popen[bytes]:
-        (self.folder / f"{part}.message").write_bytes(b"")
+        message = self.folder / f"{part}-{len(self.agents):03d}.message"
+        message.touch()
         env = {
             "PATH": os.environ["PATH"],
             **self.env,
@@ -140,8 +147,8 @@ class Pod:
             "ABOHB_PATIENCE": str(self.patience),
             "ABOHB_DIR": str(self.folder / "abohb"),
             "ABOHB_AGENT_DIR": str(self.folder / "own"),
-            "ABOHB_MESSAGE": str(self.folder / f"{part}.message"),
-            "ABOHB_PORT": str(self._port),
+            "ABOHB_MESSAGE": str(message),
+            "ABOHB_PORT": str(self.port),
         }
         command = [sys.executable, "-m", "operators.sidecar", part]
         with (self.folder / f"{part}.log").open("ab") as log:
@@ -155,3 +162,42 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def pods_on(store: Store, folder: Path) -> Iterator[MakePod]:
+    """A function that makes pods and starts them. Their agents have the keys of their trial, no others."""
+    made: list[Pod] = []
+
+    def make(attempt: AttemptSpec, uid: str = "pod-1", **options: float) -> Pod:
+        url, env = _access(store, attempt)
+        made.append(Pod(folder / f"pod-{len(made)}", attempt, url, env, uid, **options))
+        return made[-1].start()
+
+    yield make
+    for each in made:
+        each.delete()
+        each.wait()
+
+
+def _access(store: Store, attempt: AttemptSpec) -> tuple[str, dict[str, str]]:
+    if isinstance(store, DirectoryStore):
+        return f"file://{store.root}", {}
+    assert isinstance(store, S3Store)
+    scope = sts.policy(store.bucket, store.prefix, attempt.study, attempt.trial)
+    keys = sts.assume(store, scope, name="pod")
+    env = {
+        "ABOHB_S3_ENDPOINT": store.place.endpoint,
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "AWS_SESSION_TOKEN": keys.token,
+    }
+    return f"s3://{store.bucket}/{store.prefix}", env
+
+
+def reports(store: Store) -> list[Report]:
+    """The inbox, in the order of its keys."""
+    return [decode_report(store.get(key) or b"") for key in store.list(inbox_prefix("s"))]
+
+
+def reached(store: Store) -> list[int]:
+    return [report.resource for report in reports(store)]

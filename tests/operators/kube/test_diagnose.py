@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpo_engine.types import Outcome
 from operators.kube.diagnose import LOST, Seen, diagnose
+from operators.kube.slim import slim
 from operators.kube.status import unix
 from operators.kube.unschedulable import split, summary, without_counts
+from operators.verdict import Facts, judge
 
 CORPUS = Path(__file__).parent / "corpus"
 Object = dict[str, Any]
@@ -40,12 +44,14 @@ def told(found: Seen) -> str:
     return " ".join(parts)
 
 
+MISSING = "localhost:5000/abohb/no-such-image:1"
 TABLE = {
-    "agent-command-not-found": "pending [agent: cannot be started] ? pod spec",
+    "agent-command-not-found": "pending [pod spec: RunContainerError (agent)] ? pod spec",
     "agent-crashes": "pending [agent: exits 1 again and again] ? -",
-    "agent-image-missing": "pending [image: localhost:5000/abohb/no-such-agent:1 of the container 'agent' cannot be pulled]"
-    " ? image",
+    "agent-image-missing": f"pending [image: {MISSING} (agent) cannot be pulled] ? image",
+    "agent-is-over-first": "ended 0 -",
     "agent-prepares": "pending",
+    "agent-refuses": "ended ? -",  # its facts say why
     "child-out-of-memory": "ended 0 out of memory",
     "command-not-found": "ended 128 pod spec",
     "config-map-missing": "pending [pod spec: CreateContainerConfigError] ? pod spec",
@@ -53,20 +59,21 @@ TABLE = {
     "deadline": "ended 137 timeout",
     "deadline-ending": "ending ? timeout",
     "deadline-gone": "ended ? timeout",
+    "deadline-while-waiting": "ended ? interrupted",  # nobody is to blame: it never ran
     "deleted": "ended 137 disruption",
     "deleted-and-exits-0": "ended 0 disruption",
     "deleted-by-force": "running",
     "deleted-ending": "ending ? disruption",
-    "deleted-gone": "ended 137 -",  # the Job does not know why its pod was killed; the judge: killed, a disruption
+    "deleted-gone": "ended 137 -",  # the Job does not know more; the judge says: killed
     "evicted-by-api": "ended 137 disruption",
     "evicted-for-its-disk": "ended 137 user error",
     "exit-1": "ended 1 -",
     "gated": "pending [unschedulable: gated by corpus.abohb.dev/wait]",
-    "image-missing": "pending [image: localhost:5000/abohb/no-such-image:1 cannot be pulled] ? image",
-    "image-missing-at-first": "pending [image: localhost:5000/abohb/no-such-image:1 cannot be pulled] ? image",
+    "image-missing": f"pending [image: {MISSING} cannot be pulled] ? image",
+    "image-missing-at-first": f"pending [image: {MISSING} cannot be pulled] ? image",
     "image-name-invalid": "pending hopeless [image: Not/A/Valid:Name:1 is no name of an image] ? image",
-    "image-never-pulled": "pending [image: abohb/not-on-this-node:1 is not on the node, and is not to be pulled]"
-    " ? image",
+    "image-never-pulled": "pending [image: abohb/not-on-this-node:1 is not on the node,"
+    " and may not be pulled] ? image",
     "init-container-fails": "ended ? user error",
     "job-deleted": "ended 137 disruption",
     "job-deleted-ending": "ending ? disruption",
@@ -86,17 +93,20 @@ TABLE = {
     "sandbox-refused": "pending [starting: FailedCreatePodSandBox] ? -",
     "suspended-before": "pending [suspended]",
     "suspended-while-running": "ended 137 suspended",
-    "suspended-while-running-again": "pending",  # a second pod, nothing said of the first: its claim keeps it out
+    "suspended-while-running-again": "pending",  # nothing is said of the pod before this one
     "suspended-while-running-ending": "ending ? suspended",
     "suspended-while-running-gone": "ended ? suspended",
     "tainted-away": "ending ? disruption",
     "unschedulable": "pending [unschedulable: Insufficient nvidia.com/gpu (1 node)]",
-    "unschedulable-split": "pending [unschedulable: Insufficient corpus.abohb.dev/slot (2 nodes), cordoned (1 node),"
-    " taint (1 node)]",
+    "unschedulable-split": "pending [unschedulable: Insufficient corpus.abohb.dev/slot (2 nodes),"
+    " cordoned (1 node), taint (1 node)]",
     "uploading": "ending 3 -",
     "volume-missing": "pending [starting: FailedMount] ? pod spec",
     "workdir-missing": "ended 128 pod spec",
 }  # fmt: skip
+
+
+AT_LIMIT = "killed by the kernel at its memory limit of 64Mi"
 
 
 def test_every_recorded_situation_is_in_the_table() -> None:
@@ -108,15 +118,30 @@ def test_a_recorded_situation(name: str) -> None:
     assert told(seen(recorded(name))) == TABLE[name]
 
 
+@pytest.mark.parametrize("name", TABLE)
+def test_what_a_controller_keeps_of_it_says_the_same(name: str) -> None:
+    whole = recorded(name)
+    kept = {**whole, "job": whole["job"] and slim(whole["job"]), "pods": [slim(pod) for pod in whole["pods"]]}
+    assert seen(kept) == seen(whole)
+
+
+@pytest.mark.parametrize("name", [name for name, words in TABLE.items() if words.startswith("pending [")])
+def test_a_pod_that_waits_and_is_then_removed_was_disrupted(name: str) -> None:
+    """Unless there never was one. What it waited for is another matter: whoever removed it knows."""
+    situation = recorded(name)
+    found = seen(situation, gone=True)
+    assert told(found) == ("ended ? disruption" if situation["pods"] else TABLE[name])
+
+
 @pytest.mark.parametrize(
     ("name", "evidence"),
     [
         ("exit-1", {"node": "node-0", "log": "a last word\n"}),
-        ("out-of-memory", {"reason": "OOMKilled", "message": "it was killed by the kernel at its memory limit of 64Mi"}),
-        ("child-out-of-memory", {"message": "one of its processes was killed by the kernel at its memory limit of 64Mi"}),
+        ("out-of-memory", {"reason": "OOMKilled", "message": f"it was {AT_LIMIT}"}),
+        ("child-out-of-memory", {"message": f"one of its processes was {AT_LIMIT}"}),
         ("evicted-by-api", {"reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"}),
         ("preempted", {"reason": "PreemptionByScheduler"}),
-        ("deadline", {"reason": "DeadlineExceeded", "message": "it ran for longer than an attempt may, 8 s"}),
+        ("deadline", {"reason": "DeadlineExceeded", "message": "it took longer than an attempt may, 8 s"}),
         ("deleted", {"message": "its pod was deleted"}),
         ("job-deleted", {"message": "its Job was deleted"}),
         ("suspended-while-running", {"reason": "JobSuspended", "message": "its Job was suspended"}),
@@ -159,9 +184,27 @@ def test_what_is_known_of_the_pod_is_told() -> None:
     assert (found.started, found.finished) == (unix(ended["startedAt"]), unix(ended["finishedAt"]))
     assert found.image_id.startswith("sha256:")
     assert json.loads(found.facts_text) == {"trial": 0, "attempt": 1}
-    assert seen(recorded("agent-crashes")).facts_text.startswith(
-        "no store"
-    )  # of the container before this one
+    assert "pod 7 has this attempt" in seen(recorded("agent-refuses")).facts_text  # said by `prepare`
+    assert seen(recorded("agent-crashes")).facts_text == ""  # the kubelet's copy of its log is no facts
+
+
+@pytest.mark.parametrize(
+    ("name", "fulfilled", "outcome"),
+    [
+        ("child-out-of-memory", True, Outcome.OK),
+        ("child-out-of-memory", False, Outcome.OUT_OF_MEMORY),
+        ("deleted-and-exits-0", True, Outcome.OK),
+        ("deleted-and-exits-0", False, Outcome.DISRUPTION),
+        ("deleted-gone", False, Outcome.KILLED),
+        ("exit-1", False, Outcome.USER_ERROR),
+        ("agent-crashes", False, Outcome.LOST),
+    ],
+)
+def test_what_the_judge_makes_of_it(name: str, fulfilled: bool, outcome: Outcome) -> None:
+    death = seen(recorded(name)).death
+    assert death is not None
+    facts = Facts(0, 1, "epoch", until=3, reached=3 * fulfilled, fulfilled=fulfilled)
+    assert judge(facts, death, 0, 1).outcome is outcome
 
 
 def test_a_container_that_never_began_has_no_time() -> None:
@@ -175,7 +218,7 @@ def test_a_wait_begins_when_the_scheduler_gave_up() -> None:
     assert "preemption: 0/1 nodes are available" in seen(situation).message
 
 
-# -- pods that are no longer there ------------------------------------------------------------------
+# -- pods that are no longer there -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -186,7 +229,6 @@ def test_a_wait_begins_when_the_scheduler_gave_up() -> None:
         ("ok", "ended 0 -"),
         ("exit-1", "ended 1 -"),
         ("agent-prepares", "ended ? disruption"),
-        ("unschedulable", "ended ? disruption"),
         ("tainted-away", "ended ? disruption"),
         ("deadline-ending", "ended ? timeout"),
         ("suspended-while-running-ending", "ended ? suspended"),
@@ -213,6 +255,15 @@ def test_a_second_pod_of_an_attempt_is_not_it() -> None:
     assert found.pod == first["pods"][0]["metadata"]["name"]
 
 
+def test_a_pod_of_after_a_suspension_was_not_suspended() -> None:
+    """Kueue suspends every Job at first, and resumes it when there is room."""
+    situation = recorded("suspended-while-running-again")
+    (pod,) = situation["pods"]
+    assert told(seen(situation, gone=True)) == "ended ? disruption"
+    pod["metadata"]["creationTimestamp"] = situation["job"]["metadata"]["creationTimestamp"]
+    assert told(seen(situation, gone=True)) == "ended ? suspended"
+
+
 def test_a_job_without_pods() -> None:
     job = recorded("ok-running")["job"]
     start = unix(job["status"]["startTime"]) or 0.0
@@ -233,7 +284,7 @@ def test_a_pod_that_takes_long_to_start_is_told_after_a_while() -> None:
     assert seen(situation, now=start + 60).cause == "starting: its agent prepares its directory"
 
 
-# -- edits of recorded ones: what cannot be made to happen here ------------------------------------------
+# -- edits of recorded ones: what cannot be made to happen here --------------------------------------
 
 
 def edited(name: str, edit: Callable[[Object], object]) -> Object:
@@ -250,26 +301,26 @@ def condition(pod: Object, reason: str, message: str, at: str) -> None:
 @pytest.mark.parametrize(
     ("reason", "message", "expected"),
     [
-        ("UnexpectedAdmissionError", "Pod was rejected: Allocate failed due to no healthy devices present; cannot "
-         "allocate unhealthy devices nvidia.com/gpu, which is unexpected", "ended ? kubelet rejection"),
-        ("OutOfnvidia.com/gpu", "Pod was rejected: Node didn't have enough resource: nvidia.com/gpu", "ended ? kubelet rejection"),
-        ("TopologyAffinityError", "Pod was rejected: Resources cannot be allocated with Topology locality", "ended ? kubelet rejection"),
-        ("NodeShutdown", "Pod was rejected as the node is shutting down.", "ended ? disruption"),
-        ("Evicted", "Pod was rejected: The node had condition: [DiskPressure]. ", "ended ? node pressure"),
+        ("UnexpectedAdmissionError", "Pod was rejected: Allocate failed due to no healthy devices present; "
+         "cannot allocate unhealthy devices nvidia.com/gpu, which is unexpected", "kubelet rejection"),
+        ("OutOfnvidia.com/gpu", "Node didn't have enough resource: nvidia.com/gpu", "kubelet rejection"),
+        ("TopologyAffinityError", "Resources cannot be allocated with locality", "kubelet rejection"),
+        ("NodeShutdown", "Pod was rejected as the node is shutting down.", "disruption"),
+        ("Evicted", "Pod was rejected: The node had condition: [DiskPressure]. ", "node pressure"),
     ],
 )  # fmt: skip
 def test_a_node_may_refuse_a_pod_for_other_reasons(reason: str, message: str, expected: str) -> None:
     situation = edited("rejected-for-cpu", lambda pod: pod["status"].update(reason=reason, message=message))
-    assert told(seen(situation)) == expected
+    assert told(seen(situation)) == f"ended ? {expected}"
 
 
 @pytest.mark.parametrize(
     ("reason", "message", "expected"),
     [
-        ("Evicted", "The node was low on resource: memory. Threshold quantity: 100Mi, available: 12Mi. Container trial was "
-         "using 3Gi, request is 1Gi, has larger consumption of memory. ", "ended 137 node pressure"),
-        ("Terminated", "Pod was terminated in response to imminent node shutdown.", "ended 137 disruption"),
-        ("Preempting", "Preempted in order to admit critical pod", "ended 137 disruption"),
+        ("Evicted", "The node was low on resource: memory. Threshold quantity: 100Mi, available: 12Mi. "
+         "Container trial was using 3Gi, request is 1Gi. ", "node pressure"),
+        ("Terminated", "Pod was terminated in response to imminent node shutdown.", "disruption"),
+        ("Preempting", "Preempted in order to admit critical pod", "disruption"),
     ],
 )  # fmt: skip
 def test_a_node_may_end_a_pod(reason: str, message: str, expected: str) -> None:
@@ -277,7 +328,7 @@ def test_a_node_may_end_a_pod(reason: str, message: str, expected: str) -> None:
         pod["status"].update(reason=reason, message=message)
         condition(pod, "TerminationByKubelet", message, pod["status"]["startTime"])
 
-    assert told(seen(edited("evicted-for-its-disk", by_kubelet))) == expected
+    assert told(seen(edited("evicted-for-its-disk", by_kubelet))) == f"ended 137 {expected}"
 
 
 def test_a_container_that_its_node_has_lost_was_not_killed_by_137() -> None:
@@ -306,39 +357,49 @@ def test_who_ended_before_the_pod_was_deleted_has_ended_by_himself() -> None:
     assert told(seen(edited("exit-1", later(2)))) == "ended 1 disruption"  # whole seconds of two clocks
 
 
-def test_a_pod_that_was_removed_long_after_it_ended_has_ended_by_itself() -> None:
-    """A kubelet overwrites the time at which the deletion was asked for."""
+def test_the_kubelet_overwrites_when_a_deletion_was_asked_for() -> None:
+    """With the moment of the removal, seconds after the last exit: as it did in `evicted-by-api`."""
     situation = recorded("deleted")
     pod = situation["pods"][0]
-    assert pod["metadata"]["deletionGracePeriodSeconds"] == 0
-    pod["metadata"]["deletionTimestamp"] = "2026-11-21T23:00:00Z"
-    assert told(seen(situation)) == "ended 137 -"
+    finished = datetime.fromisoformat(
+        pod["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"]
+    )
+
+    def removed(seconds: float) -> str:
+        at = (finished + timedelta(seconds=seconds)).isoformat()
+        pod["metadata"] |= {"deletionTimestamp": at, "deletionGracePeriodSeconds": 0}
+        return told(seen(situation))
+
+    assert removed(3) == "ended 137 disruption"
+    assert removed(3600) == "ended 137 -"
 
 
-# -- the scheduler's words --------------------------------------------------------------------------------
+# -- the scheduler's words ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
         (
-            "0/5 nodes are available: 1 node(s) had untolerated taint {nvidia.com/gpu: present}, 2 Insufficient "
-            "nvidia.com/gpu, 2 node(s) didn't match Pod's node affinity/selector. preemption: 0/5 nodes are available: "
-            "5 Preemption is not helpful for scheduling.",
-            "Insufficient nvidia.com/gpu (2 nodes), node selector (2 nodes), taint nvidia.com/gpu=present (1 node)",
+            "0/5 nodes are available: 1 node(s) had untolerated taint {nvidia.com/gpu: present}, "
+            "2 Insufficient cpu, 2 node(s) didn't match Pod's node affinity/selector. preemption: "
+            "0/5 nodes are available: 5 Preemption is not helpful for scheduling.",
+            "Insufficient cpu (2 nodes), node selector (2 nodes), taint nvidia.com/gpu=present (1 node)",
         ),
         (
-            "0/3 nodes are available: 1 node(s) had taint {team: vision}, that the pod didn't tolerate, 1 node(s) had "
-            "untolerated taint {node.kubernetes.io/unschedulable: }, 1 Too many pods.",
+            "0/3 nodes are available: 1 node(s) had taint {team: vision}, that the pod didn't tolerate, "
+            "1 node(s) had untolerated taint {node.kubernetes.io/unschedulable: }, 1 Too many pods.",
             "Too many pods (1 node), cordoned (1 node), taint team=vision (1 node)",
         ),
         (
-            "0/4 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 3 node(s) had volume node affinity conflict.",
-            "had volume node affinity conflict (3 nodes), Insufficient cpu (1 node), Insufficient memory (1 node)",
+            "0/4 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, "
+            "3 node(s) had volume node affinity conflict.",
+            "had volume node affinity conflict (3 nodes), Insufficient cpu (1 node), "
+            "Insufficient memory (1 node)",
         ),
         ("no nodes available to schedule pods", "no nodes available to schedule pods"),
         (
-            "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: 0/3 nodes are available",
+            "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: no",
             "pod has unbound immediate PersistentVolumeClaims",
         ),
         ('persistentvolumeclaim "data" not found', 'persistentvolumeclaim "data" not found'),

@@ -130,7 +130,7 @@ def test_the_owner_of_all_is_a_config_map() -> None:
     }  # fmt: skip
 
 
-# -- who gets what ---------------------------------------------------------------------------------------
+# -- who gets what -----------------------------------------------------------------------------------
 
 
 def test_only_the_agents_have_credentials() -> None:
@@ -219,7 +219,7 @@ def test_the_agent_lets_the_trial_begin_and_end() -> None:
     assert "initialDelaySeconds" not in probe
 
 
-# -- settings ------------------------------------------------------------------------------------------------
+# -- settings ----------------------------------------------------------------------------------------
 
 
 def test_gpus_are_asked_for_as_they_are_limited() -> None:
@@ -287,7 +287,7 @@ def test_no_mesh_puts_a_proxy_into_the_pod() -> None:
     assert metadata["annotations"]["linkerd.io/inject"] == "disabled"
 
 
-# -- the patch -------------------------------------------------------------------------------------------------
+# -- the patch ---------------------------------------------------------------------------------------
 
 
 def patched(patch: Object) -> Object:
@@ -335,7 +335,7 @@ def test_a_patch_that_cannot_be_applied_is_told_with_its_place() -> None:
         patched({"spec": {"containers": [{"image": "x"}]}})
 
 
-# -- the same or another -------------------------------------------------------------------------------------------
+# -- the same or another -----------------------------------------------------------------------------
 
 
 def answered(it: Object) -> Object:

@@ -49,7 +49,7 @@ SLIM_POD = {
     "metadata": {**WHO, "annotations": OURS},
     "spec": {
         "nodeName": "node-0",
-        "initContainers": [{"name": "agent", "image": "agent:1"}],
+        "initContainers": [AGENT],
         "containers": [TRIAL],
     },
     "status": {"phase": "Running", "conditions": CONDITIONS, "containerStatuses": [STATE]},

@@ -1,0 +1,125 @@
+"""Who controls a study on a cluster: cancelled, refused, fenced, and a study that cannot run at all."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+
+from hpo_engine.types import AttemptEnded, Outcome, Report
+from operators.attempt import log_key
+from tests.cluster.desk import Abohb, Desk
+from tests.cluster.kit import until
+from tests.cluster.sleeper import loss_of, sleeper
+
+pytestmark = pytest.mark.cluster
+
+OWNED, INTERRUPTED = 3, 4
+
+
+def runs(desk: Desk, trials: int) -> bool:
+    """So many training containers run."""
+    return sum(pod["status"].get("phase") == "Running" for pod in desk.cluster.list("pods")) >= trials
+
+
+def test_cancelled_no_job_is_left_and_the_study_goes_on_later(desk: Desk) -> None:
+    path, study = sleeper(desk, pace=2.0)
+    run = desk.tune(path)
+    until("two trials run", lambda: runs(desk, 2), 120)
+    began = time.monotonic()
+    run.process.send_signal(signal.SIGINT)
+    until("no Job is left", lambda: not desk.cluster.list("jobs"), within=30)
+    print(f"no Job was left after {time.monotonic() - began:.1f} s")
+    assert run.wait(within=40) == INTERRUPTED, run.text()
+    until("no pod is left", lambda: not desk.cluster.list("pods"), within=30)
+    later = desk.tune(path, "--json")
+    assert later.wait(within=300) == 0, later.text()
+    events = desk.events(study)
+    assert later.result()["trials"]["started"] == 12
+    ended = [event.outcome for event in events if isinstance(event, AttemptEnded)]
+    assert Outcome.INTERRUPTED in ended
+    assert {*ended} == {Outcome.OK, Outcome.INTERRUPTED}
+    check_losses(desk, study)
+
+
+def test_a_second_controller_is_refused_and_with_take_over_fences_the_first(desk: Desk) -> None:
+    path, study = sleeper(desk, {"budget": {"trials": 16}})
+    first = desk.tune(path)
+    until("two trials run", lambda: runs(desk, 2), 120)
+    second = desk.tune(path)
+    assert second.wait(within=60) == OWNED, second.text()
+    assert "is being tuned by process" in second.text()
+    assert first.process.poll() is None
+    third = desk.tune(path, "--take-over", "--json")
+    assert first.wait(within=60) == OWNED, first.text()
+    assert third.wait(within=300) == 0, third.text()
+    check_losses(desk, study)
+    claims_once(desk, study)
+
+
+def test_an_image_that_is_not_there_ends_the_study_with_one_message(desk: Desk) -> None:
+    registry = (sleeper(desk)[1].image or "").rpartition("/")[0]
+    path, study = sleeper(desk, {"image": f"{registry}/abohb-nothing:none"})
+    run = desk.tune(path)
+    until("its Job is there", lambda: desk.cluster.list("jobs"), 60)
+    began = time.monotonic()
+    assert run.wait(within=150) == 1, run.text()
+    assert time.monotonic() - began < 125  # with the end of the process
+    assert len(desk.cluster.list("jobs")) == 0
+    said = [line for line in run.text().splitlines() if line.startswith("Study sleeper ended")]
+    assert len(said) == 1
+    assert "abohb-nothing:none cannot be pulled" in said[0]
+    (end,) = (
+        event
+        for event in desk.events(study)
+        if isinstance(event, AttemptEnded) and event.outcome is Outcome.IMAGE
+    )
+    assert end.evidence["reason"] in ("ErrImagePull", "ImagePullBackOff")
+
+
+def test_what_cannot_run_is_told_before_anything_starts(desk: Desk) -> None:
+    patch = {
+        "spec": {
+            "containers": [{"name": "trial", "securityContext": {"privileged": True}}],
+            "hostNetwork": True,
+        }
+    }
+    path, _ = sleeper(desk, {"kubernetes": {"patch": patch}, "store": f"s3://{desk.bucket}-not-there"})
+    run = desk.tune(path)
+    assert run.wait(within=60) == 2, run.text()
+    assert "violates PodSecurity" in run.text()
+    assert f"{desk.bucket}-not-there" in run.text()
+    assert not desk.cluster.list("jobs,configmaps")
+
+
+def check_losses(desk: Desk, study: object) -> None:
+    """Every report is the one that its configuration makes at its epoch: nothing was mixed up."""
+    events = desk.events(study)  # type: ignore[arg-type]
+    configs = {event.trial: event.config for event in events if type(event).__name__ == "Start"}
+    reports = [event for event in events if isinstance(event, Report)]
+    assert reports
+    for report in reports:
+        wanted = loss_of(float(configs[report.trial]["x"]), report.resource)
+        assert report.metrics["loss"] == pytest.approx(wanted, rel=1e-6)
+
+
+def claims_once(desk: Desk, study: object) -> None:
+    """Of each attempt at most one pod has acted, and no two attempts were the same pod's."""
+    store = desk.minio.open(study)  # type: ignore[arg-type]
+    keys = [key for key in store.list(f"{study.name}/trials/") if "/claims/" in key]  # type: ignore[attr-defined]
+    pods = [json.loads(store.get(key) or b"{}")["pod"] for key in keys]
+    assert keys
+    assert len({*pods}) == len(pods)
+
+
+def kept_log(desk: Desk, study: object, trial: int, attempt: int) -> str:
+    data = desk.minio.open(study).get(log_key(study.name, trial, attempt, "log"))  # type: ignore[arg-type, attr-defined]
+    return (data or b"").decode()
+
+
+def restarted(desk: Desk, path: object, before: Abohb) -> Abohb:
+    """The controller killed, and the same command given again."""
+    before.kill()
+    return desk.tune(path)  # type: ignore[arg-type]
