@@ -6,6 +6,7 @@ KUBECONFIG names the cluster, its user may make namespaces and FlowSchemas; `kub
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -171,6 +172,6 @@ def load() -> float:
 
 
 def quantile(values: list[float], part: float) -> float:
-    """The smallest that so many are not above; 0.99 of fewer than 100 values is the largest."""
+    """The smallest that this part of them does not exceed; for 0.99 of fewer than 100 the largest."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else float("nan")
+    return ordered[math.ceil(part * len(ordered)) - 1] if ordered else math.nan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -116,9 +117,10 @@ class KubernetesPlace:
     def sweep(self) -> None:
         """What a controller that was killed amid its end has left."""
         jobs = self._jobs()
-        if self.api.get("configmaps", jobs.owner_name) is not None:
-            jobs.own()
-            jobs.disown()
+        with suppress(OSError):  # the result is in the store; the cluster may be away
+            if self.api.get("configmaps", jobs.owner_name) is not None:
+                jobs.own()
+                jobs.disown()
 
     # -- the parts -----------------------------------------------------------------------------------
 

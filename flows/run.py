@@ -58,8 +58,12 @@ def tune_at(
     if not take_over:
         check_free(store, study.name, time.sleep)
     backend = place.backend()
-    session = open_study(study, store, backend)
-    heartbeat = Heartbeat(store, study.name, session.epoch)
+    try:
+        session = open_study(study, store, backend)
+        heartbeat = Heartbeat(store, study.name, session.epoch)
+    except BaseException:
+        backend.abandon()
+        raise
     try:
         ending = _drive(session, place.poll, backend, shows, heartbeat, cancelled)
         backend.close(GRACE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -124,11 +125,12 @@ class KubernetesBackend:
     def close(self, grace: float) -> None:
         """What is left goes with its owner; pods may use their grace after we are gone."""
         self.calls.finish(grace)
-        self.jobs.disown()
+        with suppress(OSError, AbohbError):  # else it is swept away when the study is opened again
+            self.jobs.disown()
         self.world.stop()
 
     def _delete(self, key: Key, job: Mapping[str, Any]) -> None:
-        self.calls.make(("delete", key), lambda: self.jobs.delete(job))
+        self.calls.make(("delete", key), lambda: self.jobs.delete(job), rest=UNSEEN)
 
     # -- one attempt ----------------------------------------------------------------------------
 
@@ -156,7 +158,10 @@ class KubernetesBackend:
             self.endings.settle(judge(None, death, *key))
             self.end(*key)
             return self._ended(self.endings.settled()[key])
-        return Observed(True, None, seen.topic, seen.message) if now - since > BRIEF else Observed(True)
+        if now - since <= BRIEF:
+            return Observed(True)
+        self.image.ended(key)  # should it scout: another one may find room
+        return Observed(True, None, seen.topic, seen.message)
 
     def _ended(self, end: AttemptEnded) -> Observed:
         self.image.ended((end.trial, end.attempt))

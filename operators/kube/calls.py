@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 THREADS = 8
 AGAIN = 2.0  # seconds before a call that failed is tried again
+KEPT = 10_000  # names whose rest is remembered, before those that have rested are cleared
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Calls:
     clock: Callable[[], float] = time.monotonic
     _pool: ThreadPoolExecutor = field(init=False)
     _flying: dict[Hashable, Future[None]] = field(default_factory=dict, init=False)
-    _failed: dict[Hashable, float] = field(default_factory=dict, init=False)  # name -> when
+    _rests: dict[Hashable, float] = field(default_factory=dict, init=False)  # name -> until when
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _stopped: bool = field(default=False, init=False)
     faults: dict[str, str] = field(default_factory=dict, init=False)  # kind of error -> the last one's text
@@ -32,28 +33,30 @@ class Calls:
     def __post_init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="calls")
 
-    def make(self, name: Hashable, call: Callable[[], None]) -> None:
-        """Begin a call, unless it is under way, or failed a moment ago."""
+    def make(self, name: Hashable, call: Callable[[], None], *, rest: float = 0.0) -> None:
+        """Begin a call, unless it is under way, has just failed, or was made less than `rest` seconds ago."""
         with self._lock:
-            if self._stopped or name in self._flying or self.clock() - self._failed.get(name, -AGAIN) < AGAIN:
+            if self._stopped or name in self._flying or self.clock() < self._rests.get(name, 0.0):
                 return
-            self._flying[name] = self._pool.submit(self._run, name, call)
+            self._flying[name] = self._pool.submit(self._run, name, call, rest)
 
     def flying(self, name: Hashable) -> bool:
         return name in self._flying
 
-    def _run(self, name: Hashable, call: Callable[[], None]) -> None:
+    def _run(self, name: Hashable, call: Callable[[], None], rest: float) -> None:
         failed: Exception | None = None
         try:
             call()
         except Exception as error:
             failed = error
+        now = self.clock()
         with self._lock:
             self._flying.pop(name, None)
-            self._failed.pop(name, None)
+            self._rests[name] = now + (AGAIN if failed is not None else rest)
             if failed is not None:
-                self._failed[name] = self.clock()
                 self.faults[type(failed).__name__] = str(failed)
+            if len(self._rests) > KEPT:
+                self._rests = {name: until for name, until in self._rests.items() if until > now}
         self.changed()
 
     def finish(self, seconds: float) -> None:

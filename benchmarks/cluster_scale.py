@@ -1,0 +1,171 @@
+"""A thousand Jobs at once: what a pass costs, what the controller holds, how often it calls the API server.
+
+    python -m benchmarks.cluster_scale --jobs 1000 --legs 4000 --seconds 240
+
+Needs nodes of kwok with the label `type: kwok`, as kwok's own documentation makes them, on which a pod of a Job
+succeeds after the milliseconds in its annotation `fake/run-ms`. Their pods run nothing: `benchmarks._agents`
+writes to the store what agents would. The Jobs, their pods and the controller are real. The store is a MinIO
+of its own (`minio` on PATH), or the one of ABOHB_S3_ENDPOINT and AWS_*.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks._agents import Agents
+from benchmarks._cluster import Run, begin, counted, kubeconfig, load, own_namespace, quantile
+from benchmarks._report import Figure, parser, publish
+from flows.inbox import steer_prefix
+from operators.codec import dumps
+from operators.kube.api import connect
+from operators.stores import open_store
+from tests.operators.stores import BUCKET, Minio, make_bucket
+
+BUSY = 0.95  # of the Jobs: passes with fewer attempts alive are of the beginning or the end
+START, END = 300.0, 600.0  # seconds
+
+
+def study(name: str, jobs: int, seconds: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        # By its digest, as it is when the first pod has run; nobody pulls it.
+        "image": f"registry.example/trial@sha256:{'0' * 64}",
+        "command": ["true"],
+        "metrics": ["loss"],
+        "resource": {"name": "epoch", "min": 1, "max": 4, "eta": 2},
+        "space": {"x": {"type": "float", "low": 0.0, "high": 1.0}},
+        "method": "asha",
+        "workers": jobs,
+        "budget": {"trials": 10**6},
+        "max_disruptions": 100,
+        "store": f"s3://{BUCKET}/scale",
+        "kubernetes": {
+            "agent_image": "registry.example/agent:1",
+            "requests": {"cpu": "10m", "memory": "16Mi"},
+            "node_selector": {"type": "kwok"},
+            "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
+            "patch": {"metadata": {"annotations": {"fake/run-ms": f"{seconds * 1000:.0f}"}}},
+        },
+    }
+
+
+@contextmanager
+def object_store(folder: Path) -> Iterator[dict[str, str]]:
+    """How it is reached."""
+    if os.environ.get("ABOHB_S3_ENDPOINT"):
+        names = ("ABOHB_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        env = {name: os.environ[name] for name in names}
+        make_bucket(env)
+        yield env
+        return
+    program = shutil.which("minio")
+    assert program, "give a MinIO server by PATH, or a store by ABOHB_S3_ENDPOINT and AWS_*"
+    minio = Minio(program, folder)
+    minio.start()
+    try:
+        make_bucket(minio.env)
+        yield minio.env
+    finally:
+        minio.stop()
+
+
+def measure(jobs: int, legs: int, seconds: float, *options: str) -> list[Figure]:
+    """`jobs` at once, each for so many seconds, until `legs` have ended."""
+    with TemporaryDirectory(prefix="abohb-scale-") as name, own_namespace() as cluster:
+        folder = Path(name)
+        (folder / "minio").mkdir()
+        with object_store(folder / "minio") as env, counted(cluster) as server:
+            calls, logs, before = server.calls(), server.log_fetches(), load()
+            document = study(cluster.namespace, jobs, seconds)
+            run = begin(
+                document, folder, {**env, "KUBECONFIG": str(kubeconfig(cluster, folder))}, *options
+            )
+            store = open_store(run.study.store, env)
+            agents = Agents(
+                connect(None, cluster.namespace, rate=1000.0, burst=1000), store, run.study.name, seconds
+            )
+            agents.start()
+            try:
+                _until(run, legs, START + seconds * (2 + legs / jobs))
+                store.put(f"{steer_prefix(run.study.name)}end", dumps({"setting": "stopped", "value": 1}))
+                samples, last = run.wait(END)
+            finally:
+                agents.stop()
+                with suppress(OSError):
+                    run.process.kill()
+            print(run.output.read_text(), file=sys.stderr, end="")
+            for fault in agents.faults[:5]:
+                print(f"stand-in: {fault}", file=sys.stderr)
+            ours = sum(count for call, count in last["calls"].items())
+            server_calls = server.calls() - calls
+            server_logs = server.log_fetches() - logs
+    return [
+        Figure("load of the machine, before", before, ""),
+        Figure("load of the machine, after", load(), ""),
+        Figure("pods at once", agents.most, "", least=jobs * 0.97),
+        Figure("legs", last["legs"], ""),
+        Figure("stand-in late at most", agents.late, "s"),
+        Figure("stand-in faults", len(agents.faults), ""),
+        Figure("API calls per leg, by our count", ours / last["legs"], "", most=6),
+        Figure("API calls per leg, by the API server", (server_calls + server_logs) / last["legs"], "", most=6),
+        *(Figure(f"calls: {call}", count, "") for call, count in sorted(last["calls"].items())),
+        *passes(samples, jobs),
+        Figure("controller, most memory", last["peak"], "MiB", most=500),
+    ]
+
+
+def _until(run: Run, legs: int, within: float) -> None:
+    deadline = time.monotonic() + within
+    while run.legs < legs and run.process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+def passes(samples: Sequence[Mapping[str, Any]], jobs: int) -> list[Figure]:
+    """Of those with nearly all Jobs alive; the first third of the legs against the last."""
+    last = [s for s in samples if s["live"] >= BUSY * jobs]
+    if len(last) < 10:
+        return [Figure("passes with all Jobs alive", len(last), "", least=10)]
+    low, high = last[0]["legs"], last[-1]["legs"]
+    early = [s for s in last if s["legs"] <= low + (high - low) / 3]
+    late = [s for s in last if s["legs"] >= high - (high - low) / 3]
+    took = last[-1]["at"] - last[0]["at"]
+    figures = [
+        Figure("passes with all Jobs alive", len(last), ""),
+        Figure("passes a second", len(last) / took, ""),
+        Figure("legs a second", (high - low) / took, ""),
+        Figure("CPU of the controller then", (last[-1]["all_cpu"] - last[0]["all_cpu"]) / took, "cores"),
+    ]
+    for name, part in (("early", early), ("late", late)):
+        figures += [
+            Figure(f"legs ended, {name}", statistics.mean(s["legs"] for s in part), ""),
+            Figure(f"pass, CPU, {name}", 1000 * statistics.median(s["cpu"] for s in part), "ms"),
+            Figure(f"pass, {name}", 1000 * statistics.median(s["wall"] for s in part), "ms"),
+            Figure(f"pass, 99th percentile, {name}", 1000 * quantile([s["wall"] for s in part], 0.99), "ms"),
+            Figure(f"observing, CPU, {name}", 1000 * statistics.median(s["observing"] for s in part), "ms"),
+            Figure(f"memory, {name}", statistics.median(s["mib"] for s in part), "MiB"),
+        ]
+    return figures
+
+
+def main() -> int:
+    arguments = parser(__doc__)
+    arguments.add_argument("--jobs", type=int, default=1000)
+    arguments.add_argument("--legs", type=int, default=4000)
+    arguments.add_argument("--seconds", type=float, default=240.0, help="that each Job runs")
+    arguments.add_argument("--prefect", action="store_true", help="tell Prefect, as `abohb tune` does")
+    given = arguments.parse_args()
+    options = ("--prefect",) if given.prefect else ()
+    return publish(measure(given.jobs, given.legs, given.seconds, *options), as_json=given.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
