@@ -4,5 +4,6 @@
 set -euo pipefail
 scripts=$1 state=$2
 kill -9 "$(cat "$state/run/apiserver.pid")"
+rm "$state/run/apiserver.pid" # up.sh would take one that nobody has reaped for a running one
 sleep "$3"
 "$scripts/up.sh" "$state" >/dev/null

@@ -25,7 +25,7 @@ from operators.attempt import (
 )
 from operators.codec import dumps
 from operators.kube.api import Api
-from operators.kube.settings import AGENT_CONTAINER, selector
+from operators.kube.settings import AGENT_CONTAINER, attempt_of, selector
 from operators.kube.watch import Watcher
 from operators.store import Store
 from operators.verdict import Facts, encode_facts
@@ -52,6 +52,8 @@ class Agents:
     acted: int = field(default=0, init=False)
     late: float = field(default=0.0, init=False)  # seconds, the worst: facts behind their time
     faults: list[str] = field(default_factory=list, init=False)
+    ended: dict[tuple[int, int], float] = field(default_factory=dict, init=False)  # attempt: seen to have
+    trace: dict = field(default_factory=dict, init=False)
     _running: set[str] = field(default_factory=set, init=False)  # uids
     _known: set[str] = field(default_factory=set, init=False)
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list, init=False)
@@ -84,6 +86,10 @@ class Agents:
         if runs and uid not in self._known:
             self._known.add(uid)
             self._begin(uid, spec_of(pod))
+        key = attempt_of(pod)
+        if key is not None and phase in ("Succeeded", "Failed"):
+            self.ended.setdefault(key, time.time())
+        self.trace.setdefault(uid, {"key": key, "created": metadata["creationTimestamp"]}).setdefault(str(phase), time.time())
         return {"metadata": {name: metadata[name] for name in ("name", "uid", "resourceVersion")}}
 
     def _begin(self, uid: str, spec: AttemptSpec) -> None:

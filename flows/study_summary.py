@@ -60,8 +60,8 @@ def check_summary(study: Study) -> Summary:
         example=dict(example),
         argv=tuple(argv),
         env=env,
-        workdir=str(Path(study.workdir).absolute()),
-        store=str(study.store_path()),
+        workdir=_where(study),
+        store=study.store if study.store.startswith("s3://") else str(study.store_path()),
     )
 
 
@@ -87,6 +87,13 @@ def render_summary(summary: Summary) -> str:
         "in": s.workdir,
     }
     return "\n".join(f"{label:<10} {text}" for label, text in rows.items() if text)
+
+
+def _where(study: Study) -> str:
+    """A study with object storage is for a cluster."""
+    if study.image and study.store.startswith("s3://"):
+        return f"the image {study.image}"
+    return str(Path(study.workdir).absolute())
 
 
 def _brackets(study: Study, count: object) -> tuple[tuple[int, float], ...]:

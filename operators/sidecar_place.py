@@ -32,6 +32,7 @@ class Place:
     message: Path = Path("/dev/termination-log")
     port: int = PORT
     patience: float = 5.0  # seconds for a trial to exit by itself once it has done as ordered
+    init: Path = Path("/usr/bin/tini-static")  # of our image, see `lend_init`
 
     @property
     def trial(self) -> Path:
@@ -64,6 +65,7 @@ def place_of(env: Mapping[str, str]) -> Place:
         Path(env.get("ABOHB_MESSAGE", "/dev/termination-log")),
         int(env.get("ABOHB_PORT", PORT)),
         float(env.get("ABOHB_PATIENCE", "5")),
+        Path(env.get("ABOHB_INIT", "/usr/bin/tini-static")),
     )
 
 

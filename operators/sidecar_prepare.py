@@ -75,6 +75,7 @@ def _make(place: Place, store: Store) -> Facts | None:
         attempt.prepare()
 
     (place.shared / "home").mkdir(exist_ok=True)
+    lend_init(place)
     insist(fresh, time.sleep)
     if not (attempt.fulfilled or attempt.order.stop or attempt.fenced):
         attempt.remember()
@@ -84,6 +85,17 @@ def _make(place: Place, store: Store) -> Facts | None:
     key = facts_key(spec.study, spec.trial, spec.attempt)
     insist(lambda: store.put(key, encode_facts(facts)), time.sleep)
     return facts
+
+
+def lend_init(place: Place) -> None:
+    """What the training code runs under, `/abohb/init`.
+
+    Process 1 of a container hears of no signal that it does not handle; training code that handles none
+    would keep its GPUs until the pod's grace is over.
+    """
+    if place.init.exists():
+        shutil.copyfile(place.init, place.shared / "init")
+        (place.shared / "init").chmod(0o755)
 
 
 def _await(port: int) -> None:

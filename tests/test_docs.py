@@ -27,9 +27,11 @@ def test_the_engine_page_runs_as_it_stands() -> None:
 def test_the_readme_study_is_valid(tmp_path: Path) -> None:
     from flows.study_file import load_study
 
-    (study,) = blocks(ROOT / "README.md", "yaml")
+    study, on_kubernetes = blocks(ROOT / "README.md", "yaml")
     (tmp_path / "study.yaml").write_text(study)
     assert load_study(tmp_path / "study.yaml").method.name == "a-bohb"
+    (tmp_path / "study.yaml").write_text(study + on_kubernetes)
+    assert load_study(tmp_path / "study.yaml").kubernetes.gpus.count == 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -25,6 +25,7 @@ from operators.verdict import Death, judge
 
 Key = tuple[int, int]  # (trial, attempt)
 AWAY = 30.0  # seconds without a word of the API server after which the user is told
+GATHER = 0.1  # seconds from the first news to the pass that looks at it
 BRIEF = 10.0  # seconds: a pod that waits no longer than that is no news
 UNSEEN = 60.0  # seconds after which a Job that was created and never seen is asked for again
 IMPOSSIBLE = (Outcome.IMAGE, Outcome.POD_SPEC)  # what a wait may come to, after its grace
@@ -49,6 +50,7 @@ class KubernetesBackend:
     _refused: dict[Key, Refusal] = field(default_factory=dict, init=False)
     _told: set[Key] = field(default_factory=set, init=False)  # to end
     _forgotten: set[Key] = field(default_factory=set, init=False)  # whose objects are still there
+    _objects: dict[Key, Objects] = field(default_factory=dict, init=False)  # as this pass has observed them
     _seen: dict[Key, tuple[Objects, Seen]] = field(default_factory=dict, init=False)
     _stuck: dict[Key, float] = field(default_factory=dict, init=False)  # since when a pod cannot start
     _away: bool = field(default=False, init=False)
@@ -57,7 +59,8 @@ class KubernetesBackend:
     def observe(self) -> dict[Key, Observed]:
         """Every attempt that exists: wanted, in the cluster, or ended and not forgotten."""
         now, objects = self.clock(), self.world.objects()
-        self._clear(objects)
+        self._objects = objects
+        self._clear()
         for key in [key for key in self._wanted if key in objects]:
             del self._wanted[key]  # it has become real
             self._made.pop(key, None)
@@ -79,7 +82,7 @@ class KubernetesBackend:
 
     def end(self, trial: int, attempt: int) -> None:
         key = (trial, attempt)
-        found = self.world.objects().get(key)
+        found = self._objects.get(key)
         if found is None:
             if key in self._wanted and not self.calls.flying(("create", key)) and key not in self._made:
                 del self._wanted[key]
@@ -97,7 +100,8 @@ class KubernetesBackend:
         self.endings.forget(key)
         if (grants := self.jobs.grants) is not None:
             self.calls.make(("revoke", key), lambda: grants.revoke(trial))
-        self._clear(self.world.objects())
+        if (found := self._objects.get(key)) is not None and found.job is not None:
+            self._delete(key, found.job)
 
     def notes(self) -> list[str]:
         quiet = self.world.quiet
@@ -115,7 +119,9 @@ class KubernetesBackend:
         return notes
 
     def wait(self, seconds: float) -> None:
-        self.changed.wait(seconds)
+        """News comes in showers: one pass is for all of what falls together."""
+        if self.changed.wait(seconds):
+            time.sleep(min(GATHER, seconds))
         self.changed.clear()
 
     def abandon(self) -> None:
@@ -207,15 +213,19 @@ class KubernetesBackend:
         else:
             self._settle(key, Outcome.POD_SPEC, refusal.message)
 
-    def _clear(self, objects: dict[Key, Objects]) -> None:
+    def _clear(self) -> None:
         """Remove what is forgotten, until the cluster says that it is gone."""
-        for key in list(self._forgotten):
-            found = objects.get(key)
+        gone: set[Key] = set()
+        for key in self._forgotten:
+            found = self._objects.get(key)
             if found is None or found.removed:
-                self._forgotten.discard(key)
-                self.world.forget(key)
+                gone.add(key)
             elif found.job is not None:
                 self._delete(key, found.job)
+        self._forgotten -= gone
+        for key in gone:
+            self._objects.pop(key, None)  # not looked at once more, as an attempt that has just ended
+        self.world.forget(gone)
 
 
 def _words(refusal: Refusal | None) -> tuple[str, str]:

@@ -36,12 +36,12 @@ class Endings:
     def keep_log(self, key: Key, seen: Seen) -> None:
         """Its training code has ended, or its pod is about to go: copy its output now."""
         if key not in self._logs and seen.pod:
-            self.calls.make(("log", key), lambda: self._fetch(key, seen.pod))
+            self.calls.make(("log", key), lambda: self._fetch(key, seen.pod), urgent=True)
 
     def verdict(self, key: Key, seen: Seen, *, by_us: bool) -> AttemptEnded | None:
         """How it ended; None while that is being found out. `by_us`: we told it to end."""
         if key not in self._verdicts and not self.calls.flying(("log", key)):
-            self.calls.make(("verdict", key), lambda: self._conclude(key, seen, by_us))
+            self.calls.make(("verdict", key), lambda: self._conclude(key, seen, by_us), urgent=True)
         return self._verdicts.get(key)
 
     def settle(self, end: AttemptEnded) -> None:

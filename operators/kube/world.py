@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -55,11 +55,11 @@ class World:
             self._last[key] = known if known and known[0] == mark else (mark, _gathered(found))
         return {key: objects for key, (_, objects) in self._last.items()}
 
-    def forget(self, key: Key) -> None:
-        """It is gone, and nobody needs to know how it was."""
-        for watcher in (self.jobs, self.pods):
+    def forget(self, keys: Collection[Key]) -> None:
+        """They are gone, and nobody needs to know how they were."""
+        for watcher in (self.jobs, self.pods) if keys else ():
             gone = watcher.snapshot().gone
-            watcher.forget([uid for uid, thing in gone.items() if attempt_of(thing) == key])
+            watcher.forget([uid for uid, thing in gone.items() if attempt_of(thing) in keys])
 
     def stop(self) -> None:
         self.jobs.stop()

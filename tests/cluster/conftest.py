@@ -38,7 +38,7 @@ def namespace() -> Iterator[Cluster]:
     metadata = {"name": cluster.namespace, "labels": labels}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     yield cluster
-    cluster.kubectl("delete", "namespace", cluster.namespace, "--timeout=120s", within=130)
+    cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")
 
 
 @pytest.fixture

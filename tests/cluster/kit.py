@@ -89,6 +89,12 @@ class Cluster:
         options = ("--ignore-not-found", "--now", "--timeout=60s")
         self.kubectl("delete", OBJECTS, f"--selector={STUDY}", *options, within=90)
 
+    def evict(self, pod: str) -> None:
+        """As a drain does it; returns at once."""
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+        self.kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction))
+
     def logs(self, pod: str, container: str) -> str:
         return self.kubectl("logs", pod, f"--container={container}")
 
@@ -167,10 +173,12 @@ def reached(cluster: Cluster, service: str) -> Iterator[str]:
     (port,) = spec["ports"]
     nodes = json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]
     ips = [a["address"] for node in nodes for a in node["status"]["addresses"] if a["type"] == "InternalIP"]
-    for address in (f"{spec['clusterIP']}:{port['port']}", *(f"{ip}:{port['nodePort']}" for ip in ips[:3])):
-        if answers(address):
-            yield address
+    direct = (f"{spec['clusterIP']}:{port['port']}", *(f"{ip}:{port['nodePort']}" for ip in ips[:3]))
+    for _ in range(5):  # a node may take some seconds to hear of the Service
+        if found := next(filter(answers, direct), None):
+            yield found
             return
+        time.sleep(1)
     with forwarded(cluster, service, port["port"]) as address:
         yield address
 

@@ -4,6 +4,7 @@
 
 Writes tests/operators/kube/corpus/*.json. Needs an image with Python that nodes have already (CORPUS_IMAGE),
 the right to make nodes and priority classes, and to change a node's capacity. Removes everything in the end.
+Nobody else should add nodes meanwhile: the scheduler counts them.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from hpo_engine.types import Outcome
+from hpo_engine.types import AttemptEnded, Outcome, Start
 from tests.cluster.desk import EXAMPLES, Desk
 from tests.cluster.kit import image, until
 
@@ -16,12 +16,16 @@ def test_a_study_of_a_trial_without_python(desk: Desk) -> None:
     path, study = desk.study("shell", {"budget": {"trials": 6}})
     run = desk.tune(path, "--json")
     assert run.wait(within=240) == 0, run.text()
-    ended = [event for event in desk.events(study) if type(event).__name__ == "AttemptEnded"]
+    ended = [event for event in desk.events(study) if isinstance(event, AttemptEnded)]
     assert {event.outcome for event in ended} == {Outcome.OK}
     assert any(event.started_at for event in ended), "none was promoted"
 
 
-def test_a_controller_in_the_cluster(desk: Desk) -> None:
+def uids(desk: Desk) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in desk.cluster.list("pods", "job-name=abohb")}
+
+
+def test_a_controller_in_the_cluster_goes_on_after_it_was_drained(desk: Desk) -> None:
     path, study = desk.study("shell", {"name": "inside", "budget": {"trials": 2}})
     documents = list(yaml.safe_load_all((EXAMPLES / "controller.yaml").read_text()))
     job = next(one for one in documents if one["kind"] == "Job")
@@ -30,11 +34,17 @@ def test_a_controller_in_the_cluster(desk: Desk) -> None:
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "study"}}
     desk.cluster.apply({**config, "data": {"study.yaml": path.read_text()}}, job)
 
-    def condition() -> list[str]:
-        return [one["type"] for one in desk.cluster.get("job", "abohb")["status"].get("conditions", ())]
+    def conditions() -> set[str]:
+        return {one["type"] for one in desk.cluster.get("job", "abohb")["status"].get("conditions", ())}
 
-    until("the controller's Job ends", lambda: {"Complete", "Failed"} & {*condition()}, within=240)
-    assert "Complete" in condition(), desk.cluster.kubectl("logs", "job/abohb")
+    until("a trial is there", lambda: desk.cluster.list("jobs") or conditions(), within=120)
+    (pod,) = desk.cluster.list("pods", "job-name=abohb")
+    desk.cluster.evict(pod["metadata"]["name"])
+    # By SIGTERM, not by SIGKILL after its grace of 60 s.
+    until("it has gone", lambda: pod["metadata"]["uid"] not in uids(desk), within=45)
+    until("the controller's Job ends", lambda: conditions() & {"Complete", "Failed"}, within=240)
+    assert "Complete" in conditions(), desk.cluster.kubectl("logs", "job/abohb")
     assert "Study inside ended" in desk.cluster.kubectl("logs", "job/abohb")
-    assert desk.events(study)
+    events = desk.events(study)
+    assert sum(isinstance(event, Start) for event in events) == 2
     desk.cluster.kubectl("delete", "job/abohb", "configmap/study")

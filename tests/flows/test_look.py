@@ -34,18 +34,23 @@ from hpo_engine.types import (
     Waiting,
 )
 from tests.flows.real_study import TRIAL, controller, write_study
+from tests.flows.test_steering import running, until
 
-# Three out of ten fail, one diverges; both streams are written to.
+# Below 0.3 they fail, below 0.4 once, from 0.9 on they diverge; both streams are written to.
 ODD = TRIAL.replace(
     "while",
     """echo "rate $rate from $epoch"; echo "warming up" >&2
 case $rate in
     0.[012]*) echo "no GPU" >&2; exit 3;;
+    0.3*) if [ "$(number config.json attempt)" = 1 ]; then exit 4; fi;;
     0.9*) echo '{"epoch": 1, "loss": NaN, "sum": 0}' >> metrics.jsonl; exit 0;;
 esac
 while""",
     1,
 ).replace("sleep 0.05", "sleep 0.01")
+
+
+RATES = (0.5, 0.1, 0.35, 0.95, 0.6, 0.7, 0.45, 0.2, 0.8, 0.55, 0.65, 0.75, 0.85, 0.99)
 
 
 class Ran:
@@ -59,7 +64,8 @@ class Ran:
             "name": "odd",
             "max_failures": 1,
             "max_failed_trials": 50,
-            "budget": {"trials": 14},
+            "budget": {"trials": len(RATES)},
+            "initial": [{"rate": rate} for rate in RATES],
             **more,
         }
         self.path.write_text(yaml.safe_dump(document))
@@ -137,8 +143,8 @@ def test_a_study_is_shown_as_it_runs_whatever_its_file_says_now(ran: Ran, said: 
 def test_the_status_of_a_study_that_has_ended(ran: Ran, said: Said) -> None:
     _, out, _ = said("status", ran.path)
     assert out.startswith("Study odd ended: the budget of 14 trials is used (")
-    assert "Failed attempts, user error: " in out
-    assert "no GPU" in out
+    assert "\nFailed attempts, user error: 5, e.g. trial " in out
+    assert "exited" in out
     assert f"Store: {ran.study.store_path().as_uri()}/odd\n" in out
     assert "worker" not in out
 
@@ -168,30 +174,24 @@ def test_the_schema_of_a_status(ran: Ran, said: Said) -> None:
 
 def test_the_status_of_a_study_that_runs_and_is_killed(tmp_path: Path, said: Said) -> None:
     path, study = write_study(tmp_path, trials=100_000)
-    process = controller(path)
-    deadline = time.monotonic() + 60
-    while len(open_store(study).list("killed/journal/")) < 8:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    document = json.loads(said("status", path, "--json")[1])
-    assert types(document) == {**STATUS, "ended": type(None)}
-    assert document["state"] == "running"
-    assert document["controller"]["alive"] is True
-    assert 1 <= len(document["slots"]) <= 4
-    code, out, _ = said("status", path)
-    assert code == 0
-    assert out.startswith(f"Study killed is running, tuned by process {process.pid} on ")
-    assert "worker trial epoch" in out
+    with running(path, study) as process:
+        document = json.loads(said("status", path, "--json")[1])
+        assert types(document) == {**STATUS, "ended": type(None)}
+        assert document["state"] == "running"
+        assert document["controller"]["alive"] is True
+        assert 1 <= len(document["slots"]) <= 4
+        code, out, _ = said("status", path)
+        assert code == 0
+        assert out.startswith(f"Study killed is running, tuned by process {process.pid} on ")
+        assert "worker trial epoch" in out
 
-    timer = threading.Timer(3, process.kill)
-    timer.start()
-    lines = said("status", path, "--watch", "--json")[1].splitlines()  # until nobody tunes it any more
-    process.communicate(timeout=60)
-    seen = [json.loads(line) for line in lines]
-    assert len(seen) > 2
-    assert [entry["state"] for entry in seen[:-1]] == ["running"] * (len(seen) - 1)
-    assert seen[-1]["state"] == "interrupted"
-    assert seen[-1]["units"] >= seen[0]["units"]
+        threading.Timer(3, process.kill).start()
+        lines = said("status", path, "--watch", "--json")[1].splitlines()  # until nobody tunes it any more
+        seen = [json.loads(line) for line in lines]
+        assert len(seen) > 1
+        assert [entry["state"] for entry in seen[:-1]] == ["running"] * (len(seen) - 1)
+        assert seen[-1]["state"] == "interrupted"
+        assert seen[-1]["units"] >= seen[0]["units"]
     code, out, _ = said("status", path)
     gone = f"process {process.pid} on {os.uname().nodename} has gone"
     first = f"Study killed has not ended. Nobody is tuning it ({gone}); to go on: abohb tune {path}\n"
@@ -202,11 +202,8 @@ def test_a_heart_on_another_host_is_listened_for(
     tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, study = write_study(tmp_path, trials=100_000)
-    process = controller(path)
-    while not open_store(study).list("killed/journal/"):
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
+    with running(path, study) as process:
+        process.kill()
     store = open_store(study)
     owner = {"epoch": 1, "host": "node-7/b/n", "pid": 12, "started": "1", "released": False}
 
@@ -300,10 +297,12 @@ def test_the_schema_of_trials_and_what_is_said_of_each(ran: Ran, said: Said) -> 
             assert trial["why"] == "diverged at 1"
             assert trial["metrics"]["loss"] is None
         else:
-            assert trial["why"] == ""
+            once = "attempt 1: user error: exited 4 after epoch 0, ordered until 1 | warming up"
+            assert trial["why"] == (once if rate < 0.4 else "")
+            seen.add(trial["why"])
             assert trial["value"] == trial["metrics"]["loss"] == rate
             assert trial["checkpoint"] == trial["resource"] == trial["units"]
-    assert seen >= {"failed", "stopped", "paused", "completed"}
+    assert seen >= {"failed", "stopped", "paused", "completed", "", once}
 
 
 @pytest.mark.parametrize(
@@ -487,16 +486,18 @@ def test_output_that_is_not_there(tmp_path: Path, said: Said) -> None:
 
 def test_following_a_trial_to_its_end(tmp_path: Path, said: Said) -> None:
     path, study = write_study(tmp_path, trials=1)
-    trial = TRIAL.replace("sleep 0.05", "echo working; sleep 2")
-    (tmp_path / "trial.sh").write_text(trial)
+    (tmp_path / "trial.sh").write_text(TRIAL.replace("sleep 0.05", "echo working; sleep 3"))
     process = controller(path)
-    while not open_store(study).list("killed/journal/") or not look(study, open_store(study)).history.live:
-        time.sleep(0.05)
-    began = time.monotonic()
-    code, out, err = said("logs", path, 0, "--follow")
-    assert (code, out, err) == (0, "working\n", "(trial 0, attempt 1 of 1)\n")
-    assert time.monotonic() - began > 0.5
-    process.communicate(timeout=60)
+    try:
+        until(
+            lambda: open_store(study).list("killed/journal/") and look(study, open_store(study)).history.live
+        )
+        began = time.monotonic()
+        assert said("logs", path, 0, "--follow") == (0, "working\n", "(trial 0, attempt 1 of 1)\n")
+        assert time.monotonic() - began > 0.5
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 def test_a_pod_has_one_stream_and_it_grows(tmp_path: Path) -> None:

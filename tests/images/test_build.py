@@ -124,8 +124,7 @@ def plain_tools(folder: Path) -> Path:
     """A PATH on which there is no real tool."""
     for name in ("bash", "env", "dirname", "git", "sed", "sh"):
         found = shutil.which(name)
-        assert found, name
-        if not (folder / name).exists():
+        if found and not (folder / name).exists():
             (folder / name).symlink_to(found)
     return folder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -112,7 +113,8 @@ class Pod:
     def _run_trial(self) -> None:
         env = {**os.environ, **self.spec.env, "ABOHB_TRIAL_DIR": str(self.folder / "abohb/trial")}
         with (self.folder / "trial.log").open("ab") as log:
-            trial = subprocess.Popen(self.spec.command, env=env, stdout=log, stderr=log)
+            command = [str(self.folder / "abohb/init"), *self.spec.command]
+            trial = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         self.trial, failures = trial, 0
         while trial.poll() is None:
             failures = failures + 1 if self._probe() == 500 else 0
@@ -149,6 +151,7 @@ class Pod:
             "ABOHB_AGENT_DIR": str(self.folder / "own"),
             "ABOHB_MESSAGE": str(message),
             "ABOHB_PORT": str(self.port),
+            "ABOHB_INIT": shutil.which("env") or "",
         }
         command = [sys.executable, "-m", "operators.sidecar", part]
         with (self.folder / f"{part}.log").open("ab") as log:

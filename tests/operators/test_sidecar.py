@@ -227,8 +227,9 @@ def test_an_agent_that_is_killed_again_and_again(store: Store, pod: MakePod) -> 
 @pytest.mark.parametrize("store", ["directory"], indirect=True)
 def test_an_agent_that_cannot_go_on_says_so(store: Store, pod: MakePod) -> None:
     running = pod(spec("line(1); time.sleep(60)"))
-    wait(lambda: reached(store) == [1])
-    (running.folder / "own/progress.json").write_text("{")
+    memory = running.folder / "own/progress.json"
+    wait(lambda: memory.exists() and json.loads(memory.read_text())["lines"] == 1)
+    memory.write_text("{")
     running.kill_agent()
     wait(lambda: running.facts is not None)
     facts = running.facts

@@ -71,7 +71,7 @@ def test_things_of_others_are_none_of_ours_and_forgotten_ones_do_not_come_back()
     pods.gone = {"uid-a-x": thing("a-x", 0, 1), "uid-b-x": thing("b-x", 1, 1)}
     pods.objects = {"strange": {"metadata": {"name": "strange", "uid": "u", "labels": {STUDY: "s"}}}}
     assert sorted(seen.objects()) == [(0, 1), (1, 1)]
-    seen.forget((0, 1))
+    seen.forget({(0, 1)})
     assert sorted(seen.objects()) == [(1, 1)]
 
 
