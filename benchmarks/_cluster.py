@@ -21,9 +21,12 @@ from typing import Any
 
 import yaml
 
+from flows.inbox import steer_prefix
 from flows.study import Study
 from flows.study_file import load_study
-from tests.cluster.kit import ROOT, Cluster
+from operators.codec import dumps
+from operators.store import Store
+from tests.cluster.kit import ROOT, Cluster, ObjectStore, reached
 
 ACCOUNT = "abohb"  # as operators/rbac.yaml has it
 _COUNTED = "apiserver_flowcontrol_dispatched_requests_total"
@@ -164,6 +167,34 @@ def begin(document: Mapping[str, Any], folder: Path, env: Mapping[str, str], *op
             stderr=file,
         )
     return Run(load_study(path), process, samples, output)
+
+
+def until_legs(run: Run, legs: int, within: float) -> None:
+    """Wait until so many have ended, or the controller has, or it is too late."""
+    deadline = time.monotonic() + within
+    while run.legs < legs and run.process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+def steer_to_end(run: Run, store: Store) -> None:
+    """As `abohb stop` does."""
+    store.put(f"{steer_prefix(run.study.name)}end", dumps({"setting": "stopped", "value": 1}))
+
+
+@contextmanager
+def minio_in(cluster: Cluster) -> Iterator[ObjectStore]:
+    """One in the namespace, as examples/kubernetes has it; ABOHB_TEST_MINIO_IMAGE names another image."""
+    documents: list[Json] = list(yaml.safe_load_all((ROOT / "examples/kubernetes/minio.yaml").read_text()))
+    (secret,) = (one["stringData"] for one in documents if one["kind"] == "Secret")
+    for one in documents:
+        if one["kind"] == "Deployment" and os.environ.get("ABOHB_TEST_MINIO_IMAGE"):
+            container = one["spec"]["template"]["spec"]["containers"][0]
+            container["image"] = os.environ["ABOHB_TEST_MINIO_IMAGE"]
+    cluster.apply(*documents)
+    cluster.kubectl("rollout", "status", "deployment/minio", "--timeout=180s", within=190)
+    with reached(cluster, "minio") as address:
+        keys = secret["AWS_ACCESS_KEY_ID"], secret["AWS_SECRET_ACCESS_KEY"]
+        yield ObjectStore(cluster, f"http://{address}", *keys)
 
 
 def load() -> float:

@@ -25,7 +25,7 @@ def open_with_newest(place: Place, env: Mapping[str, str]) -> tuple[Store, Renew
         return (store := open_store(place.store, env)), Renewal(place, store, expire=None)
     newest = {**env, **_kept(_file(place))}
     store = open_store(place.store, newest)
-    return store, Renewal(place, store, float(newest.get(EXPIRE, 0)))
+    return store, Renewal(place, store, float(newest.get(EXPIRE) or 0))
 
 
 def _file(place: Place) -> Path:

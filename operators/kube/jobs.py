@@ -104,4 +104,5 @@ def variables(granted: Credentials | None) -> dict[str, str] | None:
         "AWS_ACCESS_KEY_ID": granted.access_key,
         "AWS_SECRET_ACCESS_KEY": granted.secret_key,
         "AWS_SESSION_TOKEN": granted.token,
+        "ABOHB_KEYS_EXPIRE": str(granted.expires or ""),
     }

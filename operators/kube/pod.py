@@ -12,6 +12,7 @@ from operators.kube.settings import AGENT_CONTAINER, PORT, PREPARE_CONTAINER, TR
 Object: TypeAlias = dict[str, Any]
 
 SHARED, TRIAL_DIR, HOME = "/abohb", "/abohb/trial", "/abohb/home"  # in both containers
+INIT = "/abohb/init"  # lent by the agent: tini
 AGENT_DIR = "/abohb-agent"  # in the agent only: outlives a restart of its container
 KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -112,6 +113,9 @@ def _trial(spec: AttemptSpec, settings: PodSettings, image: str) -> Object:
     gpus = {settings.gpu_resource: str(settings.gpus)} if settings.gpus else {}
     env = {"ABOHB_TRIAL_DIR": TRIAL_DIR, "HOME": HOME, "PYTHONUNBUFFERED": "1", **spec.env}
     words = [_as_written(word) for word in spec.command]
+    if words and not settings.command_is_args:
+        # Process 1 of a container hears no SIGTERM without a handler for it, and would use all of its grace.
+        words = [INIT, "-g", "--", *words]
     optional = {
         "args" if settings.command_is_args else "command": words,
         "workingDir": spec.workdir,

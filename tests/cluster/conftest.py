@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from tests.cluster.kit import ROOT, Cluster, Json, ObjectStore, missing, reached
 from tests.flows.conftest import prefect_database, prefect_server  # noqa: F401  fixtures
 
 MINIO_IMAGE = "ABOHB_TEST_MINIO_IMAGE"  # instead of the one in examples/kubernetes/minio.yaml
-STOP_API = "ABOHB_TEST_STOP_API"  # a command: stops the API server for as many seconds as it is told
 GONE = 90.0  # seconds after a test in which its last pods may use up their grace
 
 
@@ -121,16 +119,3 @@ def desk(
     desk = Desk(tmp_path, cluster, minio, bucket, environment, [])
     yield desk
     desk.close()
-
-
-@pytest.fixture
-def stop_api() -> Callable[[float], None]:
-    """Stops the API server for so many seconds; returns when it is back."""
-    command = os.environ.get(STOP_API, "").split()
-    if not command:
-        pytest.skip(f"set {STOP_API}; see tests/cluster/README.md")
-
-    def stop(seconds: float) -> None:
-        subprocess.run([*command, f"{seconds:g}"], check=True, timeout=seconds + 120)
-
-    return stop

@@ -172,7 +172,8 @@ def reached(cluster: Cluster, service: str) -> Iterator[str]:
     spec = cluster.get("service", service)["spec"]
     (port,) = spec["ports"]
     nodes = json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]
-    ips = [a["address"] for node in nodes for a in node["status"]["addresses"] if a["type"] == "InternalIP"]
+    addresses = [one for node in nodes for one in node["status"].get("addresses", ())]
+    ips = [one["address"] for one in addresses if one["type"] == "InternalIP"]
     direct = (f"{spec['clusterIP']}:{port['port']}", *(f"{ip}:{port['nodePort']}" for ip in ips[:3]))
     for _ in range(5):  # a node may take some seconds to hear of the Service
         if found := next(filter(answers, direct), None):

@@ -28,6 +28,9 @@ done
 """
 
 
+ILL = ("greedy", "broken")  # values of `kind`
+
+
 def loss_of(x: float, epoch: int) -> float:
     return (x - 0.3) ** 2 + 1 / epoch
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 
 import pytest
 
-from hpo_engine.types import AttemptEnded, Outcome, Report
-from operators.attempt import log_key
-from tests.cluster.desk import Abohb, Desk
+from hpo_engine.types import AttemptEnded, Outcome
+from tests.cluster.aftermath import check_losses, claims
+from tests.cluster.desk import Desk
 from tests.cluster.kit import until
-from tests.cluster.sleeper import loss_of, sleeper
+from tests.cluster.sleeper import sleeper
 
 pytestmark = pytest.mark.cluster
 
@@ -43,7 +42,7 @@ def test_cancelled_no_job_is_left_and_the_study_goes_on_later(desk: Desk) -> Non
     ended = [event.outcome for event in events if isinstance(event, AttemptEnded)]
     assert Outcome.INTERRUPTED in ended
     assert {*ended} == {Outcome.OK, Outcome.INTERRUPTED}
-    check_losses(desk, study)
+    check_losses(events)
 
 
 def test_a_second_controller_is_refused_and_with_take_over_fences_the_first(desk: Desk) -> None:
@@ -57,8 +56,9 @@ def test_a_second_controller_is_refused_and_with_take_over_fences_the_first(desk
     third = desk.tune(path, "--take-over", "--json")
     assert first.wait(within=60) == OWNED, first.text()
     assert third.wait(within=300) == 0, third.text()
-    check_losses(desk, study)
-    claims_once(desk, study)
+    events = desk.events(study)
+    check_losses(events)
+    claims(study, desk.minio.open(study), events)
 
 
 def test_an_image_that_is_not_there_ends_the_study_with_one_message(desk: Desk) -> None:
@@ -94,34 +94,3 @@ def test_what_cannot_run_is_told_before_anything_starts(desk: Desk) -> None:
     assert "and `privileged` to true" in run.text()
     assert f"{desk.bucket}-not-there" in run.text()
     assert not desk.cluster.list("jobs,configmaps")
-
-
-def check_losses(desk: Desk, study: object) -> None:
-    """Every report is the one that its configuration makes at its epoch: nothing was mixed up."""
-    events = desk.events(study)  # type: ignore[arg-type]
-    configs = {event.trial: event.config for event in events if type(event).__name__ == "Start"}
-    reports = [event for event in events if isinstance(event, Report)]
-    assert reports
-    for report in reports:
-        wanted = loss_of(float(configs[report.trial]["x"]), report.resource)
-        assert report.metrics["loss"] == pytest.approx(wanted, rel=1e-6)
-
-
-def claims_once(desk: Desk, study: object) -> None:
-    """Of each attempt at most one pod has acted, and no two attempts were the same pod's."""
-    store = desk.minio.open(study)  # type: ignore[arg-type]
-    keys = [key for key in store.list(f"{study.name}/trials/") if "/claims/" in key]  # type: ignore[attr-defined]
-    pods = [json.loads(store.get(key) or b"{}")["pod"] for key in keys]
-    assert keys
-    assert len({*pods}) == len(pods)
-
-
-def kept_log(desk: Desk, study: object, trial: int, attempt: int) -> str:
-    data = desk.minio.open(study).get(log_key(study.name, trial, attempt, "log"))  # type: ignore[arg-type, attr-defined]
-    return (data or b"").decode()
-
-
-def restarted(desk: Desk, path: object, before: Abohb) -> Abohb:
-    """The controller killed, and the same command given again."""
-    before.kill()
-    return desk.tune(path)  # type: ignore[arg-type]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,36 +11,10 @@ from flows.session import replay
 from hpo_engine.types import AttemptEnded, AttemptStarted, Outcome, Report, Start
 from operators.attempt import trial_prefix
 from operators.checkpoints import Checkpoints
-from operators.kube.api import connect
-from operators.kube.watch import Watcher
 from tests.cluster.desk import Desk
-from tests.cluster.kit import STUDY, Cluster, Json
+from tests.cluster.watched import trial_of, watched
 
 pytestmark = pytest.mark.cluster
-
-
-@contextmanager
-def watched(cluster: Cluster) -> Iterator[dict[str, Json]]:
-    """Every pod of a study that there was, by its uid, as it was last seen."""
-    api = connect(None, cluster.namespace)
-    pods: dict[str, Json] = {}
-
-    def keep() -> None:
-        snapshot = watcher.snapshot()
-        pods.update({pod["metadata"]["uid"]: pod for pod in snapshot.objects.values()})
-        pods.update(snapshot.gone)
-
-    watcher = Watcher(api, "pods", STUDY, keep)
-    watcher.start()
-    assert watcher.synced.wait(30)
-    yield pods
-    keep()
-    watcher.stop()
-
-
-def trial_of(pod: Json) -> Json:
-    (container,) = (one for one in pod["spec"]["containers"] if one["name"] == "trial")
-    return dict(container)
 
 
 def test_thirty_trials_of_digits_on_gpus(desk: Desk) -> None:
@@ -105,7 +76,3 @@ def most_at_once(events: list[Any]) -> int:
         live += isinstance(event, AttemptStarted) - isinstance(event, AttemptEnded)
         most = max(most, live)
     return most
-
-
-if not os.environ.get("KUBECONFIG"):  # `watched` would take whatever cluster the user works with
-    pytestmark = [pytestmark, pytest.mark.skip(reason="set KUBECONFIG; see tests/cluster/README.md")]

@@ -29,7 +29,9 @@ def test_a_controller_in_the_cluster_goes_on_after_it_was_drained(desk: Desk) ->
     path, study = desk.study("shell", {"name": "inside", "budget": {"trials": 2}})
     documents = list(yaml.safe_load_all((EXAMPLES / "controller.yaml").read_text()))
     job = next(one for one in documents if one["kind"] == "Job")
-    (container,) = job["spec"]["template"]["spec"]["containers"]
+    spec = job["spec"]["template"]["spec"]
+    spec["terminationGracePeriodSeconds"] = 300
+    (container,) = spec["containers"]
     container["image"] = image("controller")
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "study"}}
     desk.cluster.apply({**config, "data": {"study.yaml": path.read_text()}}, job)
@@ -37,11 +39,11 @@ def test_a_controller_in_the_cluster_goes_on_after_it_was_drained(desk: Desk) ->
     def conditions() -> set[str]:
         return {one["type"] for one in desk.cluster.get("job", "abohb")["status"].get("conditions", ())}
 
-    until("a trial is there", lambda: desk.cluster.list("jobs") or conditions(), within=120)
+    until("a trial is there", lambda: desk.cluster.list("jobs") or conditions(), within=240)
     (pod,) = desk.cluster.list("pods", "job-name=abohb")
     desk.cluster.evict(pod["metadata"]["name"])
-    # By SIGTERM, not by SIGKILL after its grace of 60 s.
-    until("it has gone", lambda: pod["metadata"]["uid"] not in uids(desk), within=45)
+    # By SIGTERM, not by SIGKILL after its grace.
+    until("it has gone", lambda: pod["metadata"]["uid"] not in uids(desk), within=120)
     until("the controller's Job ends", lambda: conditions() & {"Complete", "Failed"}, within=240)
     assert "Complete" in conditions(), desk.cluster.kubectl("logs", "job/abohb")
     assert "Study inside ended" in desk.cluster.kubectl("logs", "job/abohb")
