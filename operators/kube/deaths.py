@@ -27,7 +27,7 @@ REMOVAL = 30.0  # seconds a kubelet may take from a pod's last exit to the remov
 
 # A container that the runtime could not start: whatever the configuration, no other attempt would do better.
 _NEVER_BEGAN = {"StartError", "ContainerCannotRun", "RunContainerError", "CreateContainerError"}
-_NO_COMMAND = "[FATAL tini ("  # the command is not in the image, or cannot be run
+_NO_COMMAND = re.compile(r"\[FATAL tini \(\d+\)\] (.*)")  # it is not in the image, or cannot be run
 _SHUT_DOWN = {"Terminated", "Shutdown", "NodeShutdown", "NodeLost", "Preempting"}
 _OWN_DISK = re.compile(r"exceeds the (total )?limit|exceeded its local ephemeral storage limit")
 _BY_POLICY = re.compile(r"failed with exit code (\d+)")
@@ -61,8 +61,8 @@ def _of_trial(pod: Object, ended: Object, blow: Blow | None) -> Death:
     if reason in _NEVER_BEGAN:
         return Death(code, Outcome.POD_SPEC, _evidence(pod, ended.get("message", ""), reason))
     log = _log(ended)
-    if code in (126, 127) and _NO_COMMAND in log:
-        return Death(code, Outcome.POD_SPEC, _evidence(pod, log.partition(_NO_COMMAND)[2].strip(), reason))
+    if code in (126, 127) and (said := _NO_COMMAND.search(log)):
+        return Death(code, Outcome.POD_SPEC, _evidence(pod, said[1].strip(), reason))
     if reason == "OOMKilled":
         limit = spec_of(pod, TRIAL_CONTAINER).get("resources", {}).get("limits", {}).get("memory")
         what = "one of its processes was" if code == 0 else "it was"
