@@ -53,7 +53,6 @@ class Agents:
     late: float = field(default=0.0, init=False)  # seconds, the worst: facts behind their time
     faults: list[str] = field(default_factory=list, init=False)
     ended: dict[tuple[int, int], float] = field(default_factory=dict, init=False)  # attempt: seen to have
-    trace: dict = field(default_factory=dict, init=False)
     _running: set[str] = field(default_factory=set, init=False)  # uids
     _known: set[str] = field(default_factory=set, init=False)
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list, init=False)
@@ -89,7 +88,6 @@ class Agents:
         key = attempt_of(pod)
         if key is not None and phase in ("Succeeded", "Failed"):
             self.ended.setdefault(key, time.time())
-        self.trace.setdefault(uid, {"key": key, "created": metadata["creationTimestamp"]}).setdefault(str(phase), time.time())
         return {"metadata": {name: metadata[name] for name in ("name", "uid", "resourceVersion")}}
 
     def _begin(self, uid: str, spec: AttemptSpec) -> None:

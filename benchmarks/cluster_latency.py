@@ -4,8 +4,8 @@
 
 Real pods, on the nodes of the cluster that KUBECONFIG names; the images are those of the tests on a cluster
 (tests/cluster/README.md). The end of a training process is what it says itself by the clock of its node, if
-that is the machine of this benchmark too (kind is), else the kubelet's word, which is in whole seconds and by up
-to one too early. The journal's time is that of the object store: the decision is durable by then.
+that is the machine of this benchmark too (kind is), else the kubelet's word, in whole seconds and up to one
+too early. The journal's time is that of the object store: the decision is durable by then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,6 +195,10 @@ def figures(store: S3Store, name: str, ends: Endings) -> list[Figure]:
             if key in ends.agent:
                 kubelet.append(ends.agent[key] - end)
                 ours.append(times[batch.number] - ends.agent[key])
+    for batch in batches:
+        for event in batch.events:
+            if isinstance(event, AttemptEnded) and event.outcome not in (Outcome.OK, Outcome.INTERRUPTED):
+                print(f"trial {event.trial}: {event.outcome}: {dict(event.evidence)}", file=sys.stderr)
     return [
         Figure("legs that ended by themselves", len(whole), ""),
         Figure("their end by their own clock", exact, ""),

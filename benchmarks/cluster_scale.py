@@ -14,7 +14,6 @@ import os
 import shutil
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,10 +21,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks._agents import Agents
-from benchmarks._cluster import Run, begin, counted, kubeconfig, load, own_namespace, quantile
+from benchmarks._cluster import (
+    begin,
+    counted,
+    kubeconfig,
+    load,
+    own_namespace,
+    quantile,
+    steer_to_end,
+    until_legs,
+)
 from benchmarks._report import Figure, parser, publish
-from flows.inbox import steer_prefix
-from operators.codec import dumps
+from hpo_engine.types import AttemptEnded
+from operators.journal import Batch, Journal
 from operators.kube.api import connect
 from operators.stores import open_store
 from tests.operators.stores import BUCKET, Minio, make_bucket
@@ -86,17 +94,15 @@ def measure(jobs: int, legs: int, seconds: float, *options: str) -> list[Figure]
         with object_store(folder / "minio") as env, counted(cluster) as server:
             calls, logs, before = server.calls(), server.log_fetches(), load()
             document = study(cluster.namespace, jobs, seconds)
-            run = begin(
-                document, folder, {**env, "KUBECONFIG": str(kubeconfig(cluster, folder))}, *options
-            )
+            run = begin(document, folder, {**env, "KUBECONFIG": str(kubeconfig(cluster, folder))}, *options)
             store = open_store(run.study.store, env)
             agents = Agents(
                 connect(None, cluster.namespace, rate=1000.0, burst=1000), store, run.study.name, seconds
             )
             agents.start()
             try:
-                _until(run, legs, START + seconds * (2 + legs / jobs))
-                store.put(f"{steer_prefix(run.study.name)}end", dumps({"setting": "stopped", "value": 1}))
+                until_legs(run, legs, START + seconds * (2 + legs / jobs))
+                steer_to_end(run, store)
                 samples, last = run.wait(END)
             finally:
                 agents.stop()
@@ -106,9 +112,7 @@ def measure(jobs: int, legs: int, seconds: float, *options: str) -> list[Figure]
             for fault in agents.faults[:5]:
                 print(f"stand-in: {fault}", file=sys.stderr)
             ours = sum(count for call, count in last["calls"].items())
-            import json, pickle
-            from operators.journal import Journal
-            pickle.dump((agents.trace, list(Journal(store, run.study.name).read()), samples), open("/tmp/w/h8-trace.pkl", "wb"))
+            journal = list(Journal(store, run.study.name).read())
             theirs = server.calls() - calls + server.log_fetches() - logs
     return [
         Figure("load of the machine, before", before, ""),
@@ -120,15 +124,20 @@ def measure(jobs: int, legs: int, seconds: float, *options: str) -> list[Figure]
         Figure("API calls per leg, by us", ours / last["legs"], "", most=6),
         Figure("API calls per leg, by the server", theirs / last["legs"], "", most=6),
         *(Figure(f"calls: {call}", count, "") for call, count in sorted(last["calls"].items())),
+        *decisions(journal, agents.ended),
         *passes(samples, jobs),
         Figure("controller, most memory", last["peak"], "MiB", most=500),
     ]
 
 
-def _until(run: Run, legs: int, within: float) -> None:
-    deadline = time.monotonic() + within
-    while run.legs < legs and run.process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.5)
+def decisions(journal: Sequence[Batch], ended: Mapping[tuple[int, int], float]) -> list[Figure]:
+    """From a pod's end, as a watch of our own has it, to the journal; bursts are held back by our pace."""
+    ends = [(batch.time, e) for batch in journal for e in batch.events if isinstance(e, AttemptEnded)]
+    took = [at - ended[e.trial, e.attempt] for at, e in ends if (e.trial, e.attempt) in ended]
+    return [
+        Figure("pod's end to decision, median", quantile(took, 0.5), "s"),
+        Figure("pod's end to decision, 99th percentile", quantile(took, 0.99), "s"),
+    ]
 
 
 def passes(samples: Sequence[Mapping[str, Any]], jobs: int) -> list[Figure]:

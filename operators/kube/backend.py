@@ -25,6 +25,7 @@ from operators.verdict import Death, judge
 
 Key = tuple[int, int]  # (trial, attempt)
 AWAY = 30.0  # seconds without a word of the API server after which the user is told
+LOOK = 1.0  # seconds after which what does not run is looked at again: waits and losses go by the clock
 GATHER = 0.1  # seconds from the first news to the pass that looks at it
 BRIEF = 10.0  # seconds: a pod that waits no longer than that is no news
 UNSEEN = 60.0  # seconds after which a Job that was created and never seen is asked for again
@@ -51,7 +52,7 @@ class KubernetesBackend:
     _told: set[Key] = field(default_factory=set, init=False)  # to end
     _forgotten: set[Key] = field(default_factory=set, init=False)  # whose objects are still there
     _objects: dict[Key, Objects] = field(default_factory=dict, init=False)  # as this pass has observed them
-    _seen: dict[Key, tuple[Objects, Seen]] = field(default_factory=dict, init=False)
+    _seen: dict[Key, tuple[Objects, Seen, float]] = field(default_factory=dict, init=False)  # and when
     _stuck: dict[Key, float] = field(default_factory=dict, init=False)  # since when a pod cannot start
     _away: bool = field(default=False, init=False)
     _notes: list[str] = field(default_factory=list, init=False)
@@ -141,10 +142,11 @@ class KubernetesBackend:
     # -- one attempt ----------------------------------------------------------------------------
 
     def _look(self, key: Key, found: Objects, now: float) -> Observed:
-        before, seen = self._seen.get(key, (None, None))
-        if seen is None or before is not found or seen.phase != "running":
+        before, seen, at = self._seen.get(key, (None, None, 0.0))
+        late = seen is not None and seen.phase != "running" and now - at >= LOOK
+        if seen is None or before is not found or late:
             seen = diagnose(found.job, found.pods, now, gone=found.gone)
-            self._seen[key] = found, seen
+            self._seen[key] = found, seen, now
             if seen.image_id:
                 self.image.saw(key, seen.image_id)
             if seen.phase == "ending":
@@ -162,8 +164,11 @@ class KubernetesBackend:
         late = seen.hopeless or now - since > self.image_grace
         if late and death is not None and death.cause in IMPOSSIBLE:
             self.endings.settle(judge(None, death, *key))
+        elif late and seen.cause.startswith("agent:"):
+            self._settle(key, Outcome.LOST, f"{seen.cause}: {seen.message}")
+        if (end := self.endings.settled().get(key)) is not None:
             self.end(*key)
-            return self._ended(self.endings.settled()[key])
+            return self._ended(end)
         if now - since <= BRIEF:
             return Observed(True)
         self.image.ended(key)  # should it scout: another one may find room

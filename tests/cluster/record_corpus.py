@@ -106,6 +106,7 @@ class Scene:
         pod = made["spec"]["template"]["spec"]
         pod["initContainers"][0]["command"] = agent_command or ["python3", "-u", "-c", agent]
         pod["initContainers"][1]["command"] = shell(prepare)
+        pod["containers"][0]["command"] = command  # the stand-in lends no init
         made["spec"]["suspend"] = suspend
         self.job = made["metadata"]["name"]
         if patch:

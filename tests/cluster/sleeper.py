@@ -47,7 +47,6 @@ def sleeper(desk: Desk, changes: Mapping[str, Any] | None = None, pace: float = 
         "space": {
             "x": {"type": "float", "low": 0.0, "high": 1.0},
             "kind": {"type": "categorical", "values": ["good", "fine"]},
-            "learning_rate": None,
         },
         "method": "asha",
         "workers": 4,
@@ -61,4 +60,6 @@ def sleeper(desk: Desk, changes: Mapping[str, Any] | None = None, pace: float = 
             "grace": 10,
         },
     }
-    return desk.study("shell", merged(base, changes or {}))
+    wanted = merged(base, changes or {})
+    wanted["space"]["learning_rate"] = None  # of the example
+    return desk.study("shell", wanted)

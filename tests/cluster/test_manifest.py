@@ -116,7 +116,9 @@ def test_words_reach_the_training_code_as_on_one_machine(cluster: Cluster, setti
     code = "import json, os, sys; print(json.dumps([sys.argv[1:], [os.environ[f'E{i}'] for i in range(6)]]))"
     env = {f"E{number}": word for number, word in enumerate(WORDS)}
     pod = pod_of(made(settings, spec=replace(SPEC, command=("python", "-c", code, *WORDS), env=env)))
-    del pod["spec"]["initContainers"], pod["spec"]["containers"][0]["livenessProbe"]  # nobody is asked
+    trial = pod["spec"]["containers"][0]
+    trial["command"] = trial["command"][3:]  # no agent lends it an init, and nobody is asked
+    del pod["spec"]["initContainers"], trial["livenessProbe"]
     pod["metadata"]["name"] = "words"
     cluster.kubectl("create", "--filename=-", stdin=json.dumps(pod))
     try:

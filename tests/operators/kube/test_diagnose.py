@@ -55,7 +55,7 @@ TABLE = {
     "child-out-of-memory": "ended 0 out of memory",
     "command-not-found": "ended 128 pod spec",
     "config-map-missing": "pending [pod spec: CreateContainerConfigError] ? pod spec",
-    "cordoned": "pending [unschedulable: cordoned (1 node), node selector (1 node)]",
+    "cordoned": "pending [unschedulable: taint (12 nodes), cordoned (1 node), node selector (1 node)]",
     "deadline": "ended 137 timeout",
     "deadline-ending": "ending ? timeout",
     "deadline-gone": "ended ? timeout",
@@ -97,7 +97,7 @@ TABLE = {
     "suspended-while-running-ending": "ending ? suspended",
     "suspended-while-running-gone": "ended ? suspended",
     "tainted-away": "ending ? disruption",
-    "unschedulable": "pending [unschedulable: Insufficient nvidia.com/gpu (1 node)]",
+    "unschedulable": "pending [unschedulable: taint (12 nodes), Insufficient nvidia.com/gpu (1 node)]",
     "unschedulable-split": "pending [unschedulable: Insufficient corpus.abohb.dev/slot (2 nodes),"
     " cordoned (1 node), taint (1 node)]",
     "uploading": "ending 3 -",
@@ -218,7 +218,7 @@ def test_a_wait_begins_when_the_scheduler_gave_up() -> None:
     situation = recorded("unschedulable")
     found = situation["pods"][0]["status"]["conditions"][0]
     assert seen(situation).since == unix(found["lastTransitionTime"])
-    assert "preemption: 0/1 nodes are available" in seen(situation).message
+    assert "preemption: 0/13 nodes are available" in seen(situation).message
 
 
 # -- pods that are no longer there -------------------------------------------------------------------
@@ -332,6 +332,23 @@ def test_a_node_may_end_a_pod(reason: str, message: str, expected: str) -> None:
         condition(pod, "TerminationByKubelet", message, pod["status"]["startTime"])
 
     assert told(seen(edited("evicted-for-its-disk", by_kubelet))) == f"ended 137 {expected}"
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "expected"),
+    [
+        (127, "[FATAL tini (7)] exec train.sh failed: No such file or directory", "ended 127 pod spec"),
+        (126, "[FATAL tini (8)] exec train.sh failed: Permission denied", "ended 126 pod spec"),
+        (127, "train.sh: line 3: nvcc: not found", "ended 127 -"),  # said by the training code itself
+        (1, "[FATAL tini (7)] exec train.sh failed: No such file or directory", "ended 1 -"),
+    ],
+)
+def test_an_init_says_that_there_is_no_such_command(code: int, log: str, expected: str) -> None:
+    def edit(pod: Object) -> None:
+        ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+        ended |= {"exitCode": code, "message": log}
+
+    assert told(seen(edited("exit-1", edit))) == expected
 
 
 def test_a_container_that_its_node_has_lost_was_not_killed_by_137() -> None:

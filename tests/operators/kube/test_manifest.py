@@ -174,7 +174,12 @@ def test_the_agents_know_their_attempt_and_their_store_as_they_are() -> None:
 def test_the_training_code_has_its_directory_its_command_and_the_studys_variables() -> None:
     trial = containers(made())["trial"]
     assert trial["image"] == PINNED
-    assert trial["command"] == ["python", "train.py", "--out=$(ABOHB_TRIAL_DIR)"]  # Kubernetes fills it in
+    assert trial["command"][:3] == ["/abohb/init", "-g", "--"]  # process 1 would hear no SIGTERM
+    assert trial["command"][3:] == [
+        "python",
+        "train.py",
+        "--out=$(ABOHB_TRIAL_DIR)",
+    ]  # Kubernetes fills it in
     variables = env(trial)
     assert variables["ABOHB_TRIAL_DIR"] == "/abohb/trial"
     assert (variables["HOME"], variables["DATA"]) == ("/somewhere", "/data")
@@ -195,7 +200,7 @@ def test_the_training_code_has_its_directory_its_command_and_the_studys_variable
 def test_a_word_means_what_it_means_on_one_machine(word: str, expected: str) -> None:
     trial = containers(made(replace(SPEC, command=(word,), env={"X": word})))["trial"]
     known = {"ABOHB_TRIAL_DIR": "/abohb/trial"}
-    assert reads(trial["command"][0], known) == expected
+    assert reads(trial["command"][-1], known) == expected
     assert reads(env(trial)["X"], known) == expected
 
 
