@@ -20,7 +20,7 @@ cluster_up() { # and what the tests want to know of it
     cluster_volumes
     export ABOHB_TEST_REGISTRY=$registry ABOHB_TEST_TAG=$tag
     export ABOHB_TEST_MINIO_IMAGE=$registry/minio:$tag
-    export ABOHB_TEST_STOP_API="$PWD/.ci/stop-api.sh $CLUSTER_DIR $CLUSTER_STATE"
+    export ABOHB_TEST_STOP_API="$PWD/.ci/stop-api.sh $CLUSTER_STATE"
     images/build.sh --tool buildah --tag "$tag" --push "$registry"
     .ci/minio-image.sh "$CLUSTER_STATE/bin/minio" "$ABOHB_TEST_MINIO_IMAGE"
 }

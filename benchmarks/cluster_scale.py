@@ -36,6 +36,7 @@ from hpo_engine.types import AttemptEnded
 from operators.journal import Batch, Journal
 from operators.kube.api import connect
 from operators.stores import open_store
+from tests.cluster.kit import Cluster
 from tests.operators.stores import BUCKET, Minio, make_bucket
 
 BUSY = 0.95  # of the Jobs: passes with fewer attempts alive are of the beginning or the end
@@ -72,7 +73,6 @@ def object_store(folder: Path) -> Iterator[dict[str, str]]:
     if os.environ.get("ABOHB_S3_ENDPOINT"):
         names = ("ABOHB_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         env = {name: os.environ[name] for name in names}
-        make_bucket(env)
         yield env
         return
     program = shutil.which("minio")
@@ -80,40 +80,47 @@ def object_store(folder: Path) -> Iterator[dict[str, str]]:
     minio = Minio(program, folder)
     minio.start()
     try:
-        make_bucket(minio.env)
         yield minio.env
     finally:
         minio.stop()
 
 
-def measure(jobs: int, legs: int, seconds: float, *options: str) -> list[Figure]:
-    """`jobs` at once, each for so many seconds, until `legs` have ended."""
-    with TemporaryDirectory(prefix="abohb-scale-") as name, own_namespace() as cluster:
-        folder = Path(name)
-        (folder / "minio").mkdir()
-        with object_store(folder / "minio") as env, counted(cluster) as server:
-            calls, logs, before = server.calls(), server.log_fetches(), load()
-            document = study(cluster.namespace, jobs, seconds)
-            run = begin(document, folder, {**env, "KUBECONFIG": str(kubeconfig(cluster, folder))}, *options)
-            store = open_store(run.study.store, env)
-            agents = Agents(
-                connect(None, cluster.namespace, rate=1000.0, burst=1000), store, run.study.name, seconds
-            )
-            agents.start()
-            try:
-                until_legs(run, legs, START + seconds * (2 + legs / jobs))
-                steer_to_end(run, store)
-                samples, last = run.wait(END)
-            finally:
-                agents.stop()
-                with suppress(OSError):
-                    run.process.kill()
-            print(run.output.read_text(), file=sys.stderr, end="")
-            for fault in agents.faults[:5]:
-                print(f"stand-in: {fault}", file=sys.stderr)
-            ours = sum(count for call, count in last["calls"].items())
-            journal = list(Journal(store, run.study.name).read())
-            theirs = server.calls() - calls + server.log_fetches() - logs
+def measure(
+    cluster: Cluster,
+    env: Mapping[str, str],
+    config: Path,
+    folder: Path,
+    *,
+    jobs: int,
+    legs: int,
+    seconds: float,
+    options: tuple[str, ...] = (),
+) -> list[Figure]:
+    """`jobs` at once, each for so many seconds, until `legs` have ended. `env`: how the store is reached."""
+    make_bucket(env)
+    with counted(cluster) as server:
+        calls, logs, before = server.calls(), server.log_fetches(), load()
+        document = study(f"scale-{cluster.namespace[-8:]}", jobs, seconds)
+        run = begin(document, folder, {**env, "KUBECONFIG": str(config)}, *options)
+        store = open_store(run.study.store, env)
+        api = connect(None, cluster.namespace, rate=1000.0, burst=1000)
+        agents = Agents(api, store, run.study.name, seconds)
+        agents.start()
+        try:
+            until_legs(run, legs, START + seconds * (2 + legs / jobs))
+            steer_to_end(run, store)
+            samples, last = run.wait(END)
+        finally:
+            agents.stop()
+            with suppress(OSError):
+                run.process.kill()
+        journal = list(Journal(store, run.study.name).read())
+        theirs, fetched = server.calls() - calls, server.log_fetches() - logs
+    print(run.output.read_text(), file=sys.stderr, end="")
+    for fault in agents.faults[:5]:
+        print(f"stand-in: {fault}", file=sys.stderr)
+    ours = sum(last["calls"].values())
+    ours_logs = sum(n for call, n in last["calls"].items() if "pods/log" in call)
     return [
         Figure("load of the machine, before", before, ""),
         Figure("load of the machine, after", load(), ""),
@@ -122,7 +129,9 @@ def measure(jobs: int, legs: int, seconds: float, *options: str) -> list[Figure]
         Figure("stand-in late at most", agents.late, "s"),
         Figure("stand-in faults", len(agents.faults), ""),
         Figure("API calls per leg, by us", ours / last["legs"], "", most=6),
-        Figure("API calls per leg, by the server", theirs / last["legs"], "", most=6),
+        Figure("API calls per leg, by the server", (theirs + fetched) / last["legs"], "", most=6),
+        Figure("calls by us, but logs", ours - ours_logs, ""),
+        Figure("calls by the server", theirs, ""),
         *(Figure(f"calls: {call}", count, "") for call, count in sorted(last["calls"].items())),
         *decisions(journal, agents.ended),
         *passes(samples, jobs),
@@ -175,7 +184,21 @@ def main() -> int:
     arguments.add_argument("--prefect", action="store_true", help="tell Prefect, as `abohb tune` does")
     given = arguments.parse_args()
     options = ("--prefect",) if given.prefect else ()
-    return publish(measure(given.jobs, given.legs, given.seconds, *options), as_json=given.json)
+    with TemporaryDirectory(prefix="abohb-scale-") as name, own_namespace() as cluster:
+        folder = Path(name)
+        (folder / "minio").mkdir()
+        with object_store(folder / "minio") as env:
+            found = measure(
+                cluster,
+                env,
+                kubeconfig(cluster, folder),
+                folder,
+                jobs=given.jobs,
+                legs=given.legs,
+                seconds=given.seconds,
+                options=options,
+            )
+    return publish(found, as_json=given.json)
 
 
 if __name__ == "__main__":

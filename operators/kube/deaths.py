@@ -167,10 +167,14 @@ def death_of_job(job: Object | None) -> Death:
         blow = _overdue(job, found)
         return Death(None, blow.cause, {"reason": blow.reason, "message": blow.message})
     told = {"reason": found.get("reason", ""), "message": found.get("message", "")}
+    suspended = condition(job, "Suspended")
     if code := _BY_POLICY.search(told["message"]):
-        return Death(int(code[1]), None, told)
-    if not found and condition(job, "Suspended"):
-        return Death(None, Outcome.SUSPENDED, {"message": "its Job was suspended"})
+        # A pod that ends by itself stays as long as its Job: this one was taken away and perhaps died of it.
+        cause = Outcome.SUSPENDED if suspended else Outcome.DISRUPTION
+        return Death(int(code[1]), cause, {**told, "message": f"its pod is gone; {told['message']}"})
+    if not found and suspended:
+        message = "its Job was suspended"
+        return Death(None, Outcome.SUSPENDED, {"reason": suspended["reason"], "message": message})
     return Death(None, Outcome.DISRUPTION, {**told, "message": "its pod is gone"} if not found else told)
 
 

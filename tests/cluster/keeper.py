@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -10,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from operators.store import Store
 from tests.cluster.desk import Abohb, Desk
 from tests.cluster.faults import Fault
+from tests.cluster.kit import until
 
 SETTLING = 30.0  # seconds after an outage in which a controller may still be refused something
 
@@ -38,6 +41,7 @@ class Keeper:
     exits: list[Exit] = field(default_factory=list)
     last: Abohb | None = None
     _over: threading.Event = field(default_factory=threading.Event)
+    _calm: threading.Event = field(default_factory=threading.Event)  # nobody is killed
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -59,6 +63,20 @@ class Keeper:
         self._thread.join(max(0.0, within))
         assert self.over, f"not within {within:.0f} s:\n{self.last.text()[-4000:] if self.last else ''}"
 
+    @contextmanager
+    def calm(self, store: Store, study: str, within: float = 60.0) -> Iterator[None]:
+        """A controller is at work, and is not killed before the end of the block."""
+        self._calm.set()
+        try:
+            until("a controller is at work", lambda: self.over or self._works(store, study), within)
+            yield
+        finally:
+            self._calm.clear()
+
+    def _works(self, store: Store, study: str) -> bool:
+        owner = json.loads(store.get(f"{study}/owner.json") or b"{}")
+        return self.last is not None and self.last.process.pid == owner.get("pid")
+
     def _keep(self) -> None:
         while not self._over.is_set():
             run = self.last = self.desk.tune(self.path, "--json")
@@ -79,7 +97,9 @@ class Keeper:
     def _outlives(self, run: Abohb, life: float) -> bool:
         """Whether it still runs after that."""
         end = time.monotonic() + life
-        while run.process.poll() is None and time.monotonic() < end and not self._over.is_set():
+        while run.process.poll() is None and not self._over.is_set():
+            if time.monotonic() >= end and not self._calm.is_set():
+                break
             time.sleep(0.05)
         return run.process.poll() is None
 
@@ -95,8 +115,12 @@ class Keeper:
 
 @contextmanager
 def kept(keeper: Keeper) -> Iterator[Keeper]:
+    """While the block runs; what it leaves unfinished is removed."""
     keeper.start()
     try:
         yield keeper
     finally:
+        unfinished = not keeper.over
         keeper.stop()
+        if unfinished:
+            keeper.desk.cluster.remove_left()

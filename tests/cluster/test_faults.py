@@ -6,10 +6,12 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pytest
 
 from hpo_engine.types import AttemptEnded, Event, Outcome, Start
+from operators.journal import Journal
 from tests.cluster.aftermath import (
     check_blame,
     check_logs,
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.cluster
 SEED = 20
 TRIALS, KILLS = 24, 10
 OUTAGE = 30.0  # seconds
-LIMIT = 560.0  # seconds for all of it
+LIMIT = 300.0  # seconds for all of it
 STUDY = {
     "name": "faults",
     "budget": {"trials": TRIALS},
@@ -49,7 +51,7 @@ def test_all_that_can_befall_a_study(desk: Desk) -> None:
     faults = Faults(desk, study, store, random.Random(SEED))
     keeper = Keeper(desk, path, random.Random(SEED + 1), KILLS, life=(2.0, 20.0))
     with watched(desk.cluster) as pods, kept(keeper):
-        for fault in plan(faults):
+        for fault in plan(faults, keeper):
             strike(fault, keeper)
         keeper.wait(LIMIT - (time.monotonic() - began))
     took = time.monotonic() - began
@@ -72,19 +74,38 @@ def test_all_that_can_befall_a_study(desk: Desk) -> None:
     assert faults.waits()
 
 
-def plan(faults: Faults) -> list[Callable[[], object]]:
-    """In random order."""
+def plan(faults: Faults, keeper: Keeper) -> list[Callable[[], object]]:
+    """In random order. Of each that takes a pod away one is seen by a controller from start to end."""
+    blows = [faults.delete_pod, faults.evict_pod, faults.suspend_job]
     some: list[Callable[[], object]] = [
-        *3 * [faults.delete_pod],
-        *3 * [faults.evict_pod],
-        *2 * [faults.suspend_job],
+        *(partial(seen, blow, faults, keeper) for blow in blows),
+        *blows,
+        faults.evict_pod,
         faults.cordon,
-        lambda: faults.stop_store(OUTAGE),
+        partial(faults.stop_store, OUTAGE),
     ]
     if faults.can_stop_api:
-        some.append(lambda: faults.stop_api(OUTAGE))
+        some.append(partial(faults.stop_api, OUTAGE))
     faults.chance.shuffle(some)
     return some
+
+
+def seen(blow: Callable[[], bool], faults: Faults, keeper: Keeper) -> bool:
+    with keeper.calm(faults.store, faults.study.name):
+        if not blow():
+            return False
+        hit = faults.done[-1].hit
+        journal = partial(read, faults)
+        until(f"the end of {hit} is in the journal", lambda: hit in {key_of(end) for end in ends(journal())})
+        return True
+
+
+def read(faults: Faults) -> list[Event]:
+    return [event for batch in Journal(faults.store, faults.study.name).read() for event in batch.events]
+
+
+def key_of(end: AttemptEnded) -> Key:
+    return (end.trial, end.attempt)
 
 
 def strike(fault: Callable[[], object], keeper: Keeper) -> None:

@@ -24,6 +24,7 @@ from hpo_engine.types import (
     Start,
     Steered,
     Stop,
+    Waiting,
 )
 from operators.codec import CodecError, decode_event, dumps, encode_event
 
@@ -43,6 +44,7 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     Resume: st.builds(Resume, small, small),
     Stop: st.builds(Stop, small, odd),
     AttemptStarted: st.builds(AttemptStarted, small, small),
+    Waiting: st.builds(Waiting, small, small, odd, st.dictionaries(odd, odd, max_size=3)),
     Report: st.builds(
         Report, small, small, small, st.dictionaries(odd, st.floats(), max_size=4), st.booleans(), seconds
     ),

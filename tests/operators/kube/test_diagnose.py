@@ -64,7 +64,7 @@ TABLE = {
     "deleted-and-exits-0": "ended 0 disruption",
     "deleted-by-force": "running",
     "deleted-ending": "ending ? disruption",
-    "deleted-gone": "ended 137 -",  # the Job does not know more; the judge says: killed
+    "deleted-gone": "ended 137 disruption",  # the Job says only that it failed; but its pod was taken away
     "evicted-by-api": "ended 137 disruption",
     "evicted-for-its-disk": "ended 137 user error",
     "exit-1": "ended 1 -",
@@ -198,7 +198,7 @@ def test_what_is_known_of_the_pod_is_told() -> None:
         ("child-out-of-memory", False, Outcome.OUT_OF_MEMORY),
         ("deleted-and-exits-0", True, Outcome.OK),
         ("deleted-and-exits-0", False, Outcome.DISRUPTION),
-        ("deleted-gone", False, Outcome.KILLED),
+        ("deleted-gone", False, Outcome.DISRUPTION),
         ("exit-1", False, Outcome.USER_ERROR),
         ("agent-crashes", False, Outcome.LOST),
     ],
