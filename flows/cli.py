@@ -26,8 +26,9 @@ if TYPE_CHECKING:  # a command starts faster without what it does not use
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors that are the user's are one message on stderr."""
     argv = sys.argv[1:] if argv is None else argv
-    arguments = _parser(simulate="simulate" in argv).parse_args(argv)
+    arguments = None
     try:
+        arguments = _parser(simulate="simulate" in argv).parse_args(argv)
         return int(arguments.run(arguments))
     except AbohbError as error:
         print(error, file=sys.stderr)
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         again = (
             f" The same command goes on where it was: {command_line(arguments, 'tune')}"
-            if arguments.run is _tune
+            if arguments is not None and arguments.run is _tune
             else ""
         )
         print(f"abohb: interrupted.{again}", file=sys.stderr)

@@ -169,8 +169,9 @@ def death_of_job(job: Object | None) -> Death:
     told = {"reason": found.get("reason", ""), "message": found.get("message", "")}
     suspended = condition(job, "Suspended")
     if code := _BY_POLICY.search(told["message"]):
-        # A pod that ends by itself stays as long as its Job: this one was taken away and perhaps died of it.
-        cause = Outcome.SUSPENDED if suspended else Outcome.DISRUPTION
+        # A pod that ends by itself stays as long as its Job. This one was taken away: a signal was of that.
+        away = Outcome.SUSPENDED if suspended else Outcome.DISRUPTION
+        cause = away if int(code[1]) in (137, 143) else None
         return Death(int(code[1]), cause, {**told, "message": f"its pod is gone; {told['message']}"})
     if not found and suspended:
         message = "its Job was suspended"
