@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?= examples/digits/study.yaml
 
-.PHONY: demo test test-cluster check soak images pins clean
+.PHONY: demo test test-cluster check soak chaos images pins clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/abohb tune $(STUDY)
@@ -22,6 +22,10 @@ check: $(VENV)/dev.stamp
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.soak
+
+# On a cluster, which it disturbs: tests/cluster/README.md says what to set.
+chaos: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.chaos
 
 images:
 	images/build.sh $(if $(REGISTRY),--push $(REGISTRY)) $(if $(TAG),--tag $(TAG))

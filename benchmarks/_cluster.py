@@ -31,6 +31,7 @@ from tests.cluster.kit import ROOT, Cluster, ObjectStore, reached
 ACCOUNT = "abohb"  # as operators/rbac.yaml has it
 _COUNTED = "apiserver_flowcontrol_dispatched_requests_total"
 _LOGS = "apiserver_request_total"
+_BEGAN = "process_start_time_seconds "
 
 Json = dict[str, Any]
 
@@ -81,6 +82,11 @@ class Counted:
     def log_fetches(self) -> int:
         """Of everybody: the API server does not say whose."""
         return round(self._sum(_LOGS, resource="pods", subresource="log"))
+
+    def began(self) -> float:
+        """When the API server did, in unix seconds: one that was restarted has counted anew."""
+        text = self.cluster.kubectl("get", "--raw=/metrics")
+        return float(next(line for line in text.splitlines() if line.startswith(_BEGAN)).split()[1])
 
     def _sum(self, metric: str, **labels: str) -> float:
         text = self.cluster.kubectl("get", "--raw=/metrics")
@@ -184,12 +190,17 @@ def steer_to_end(run: Run, store: Store) -> None:
 @contextmanager
 def minio_in(cluster: Cluster) -> Iterator[ObjectStore]:
     """One in the namespace, as examples/kubernetes has it; ABOHB_TEST_MINIO_IMAGE names another image."""
-    documents: list[Json] = list(yaml.safe_load_all((ROOT / "examples/kubernetes/minio.yaml").read_text()))
+    text = (ROOT / "examples/kubernetes/minio.yaml").read_text()
+    documents: list[Json] = [
+        one for one in yaml.safe_load_all(text) if one["kind"] != "PersistentVolumeClaim"
+    ]
     (secret,) = (one["stringData"] for one in documents if one["kind"] == "Secret")
     for one in documents:
-        if one["kind"] == "Deployment" and os.environ.get("ABOHB_TEST_MINIO_IMAGE"):
-            container = one["spec"]["template"]["spec"]["containers"][0]
-            container["image"] = os.environ["ABOHB_TEST_MINIO_IMAGE"]
+        if one["kind"] == "Deployment":
+            pod = one["spec"]["template"]["spec"]
+            pod["volumes"] = [{"name": "data", "emptyDir": {}}]  # a claim would use up a volume each time
+            (container,) = pod["containers"]
+            container["image"] = os.environ.get("ABOHB_TEST_MINIO_IMAGE") or container["image"]
     cluster.apply(*documents)
     cluster.kubectl("rollout", "status", "deployment/minio", "--timeout=180s", within=190)
     with reached(cluster, "minio") as address:

@@ -144,6 +144,7 @@ def measure(
     bucket, before, ends = f"{cluster.namespace}-latency", load(), Endings()
     minio.client().make_bucket(bucket_name=bucket)
     with counted(cluster) as server:
+        began = server.began()
         calls = server.calls()
         run = begin(
             study("latency", bucket, minio.inside, jobs, seconds),
@@ -165,11 +166,12 @@ def measure(
             with suppress(OSError):
                 run.process.kill()
             watcher.stop()
-        theirs = server.calls() - calls
+        theirs, restarted = server.calls() - calls, server.began() != began
     ours = sum(last["calls"].values())
     return [
         Figure("load of the machine, before", before, ""),
         Figure("load of the machine, after", load(), ""),
+        Figure("API server restarted meanwhile", restarted, "", most=0),  # then neither times nor calls hold
         *figures(store, run.study.name, ends),
         Figure("API calls per leg, by us", ours / last["legs"], "", most=6),
         Figure("API calls per leg but logs, by the server", theirs / last["legs"], "", most=6),
@@ -205,6 +207,7 @@ def figures(store: S3Store, name: str, ends: Endings) -> list[Figure]:
         Figure("next decision in the same batch", decided, ""),
         Figure("end to decision, median", quantile(whole, 0.5), "s"),
         Figure("end to decision, 99th percentile", quantile(whole, 0.99), "s", most=3),
+        Figure("legs that took more than 3 s", sum(took > 3 for took in whole), ""),
         Figure("end to decision, longest", quantile(whole, 1.0), "s"),
         Figure("end to the last container's in a watch, median", quantile(kubelet, 0.5), "s"),
         Figure("end to the last container's in a watch, 99th percentile", quantile(kubelet, 0.99), "s"),

@@ -99,6 +99,7 @@ def measure(
     """`jobs` at once, each for so many seconds, until `legs` have ended. `env`: how the store is reached."""
     make_bucket(env)
     with counted(cluster) as server:
+        began = server.began()
         calls, logs, before = server.calls(), server.log_fetches(), load()
         document = study(f"scale-{cluster.namespace[-8:]}", jobs, seconds)
         run = begin(document, folder, {**env, "KUBECONFIG": str(config)}, *options)
@@ -115,6 +116,7 @@ def measure(
             with suppress(OSError):
                 run.process.kill()
         journal = list(Journal(store, run.study.name).read())
+        restarted = server.began() != began
         theirs, fetched = server.calls() - calls, server.log_fetches() - logs
     print(run.output.read_text(), file=sys.stderr, end="")
     for fault in agents.faults[:5]:
@@ -124,6 +126,7 @@ def measure(
     return [
         Figure("load of the machine, before", before, ""),
         Figure("load of the machine, after", load(), ""),
+        Figure("API server restarted meanwhile", restarted, "", most=0),  # then neither times nor calls hold
         Figure("pods at once", agents.most, "", least=jobs * 0.97),
         Figure("legs", last["legs"], ""),
         Figure("stand-in late at most", agents.late, "s"),

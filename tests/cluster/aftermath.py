@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import pytest
 
@@ -14,9 +14,13 @@ from hpo_engine.types import AttemptEnded, AttemptStarted, Blame, Event, Report,
 from operators.attempt import claim_key, facts_key, log_key
 from operators.store import Store
 from operators.verdict import Facts, decode_facts
+from tests.cluster.faults import Fault
 from tests.cluster.kit import Json
 from tests.cluster.sleeper import ILL, loss_of
 from tests.cluster.watched import Key, pods_that_ran
+
+START = 20.0  # seconds that a controller may take until it is at work
+GONE = 15.0  # seconds that a pod may take until it is gone
 
 
 def check_losses(events: Iterable[Event]) -> None:
@@ -118,3 +122,10 @@ def check_logs(
             assert kept[key].startswith("on {"), kept[key]
     assert kept
     return kept
+
+
+def unwatched(faults: Iterable[Fault], absences: Collection[float]) -> Iterator[Key]:
+    """Attempts whose pod may have gone while no controller was there to copy its output."""
+    for fault in faults:
+        if fault.hit and any(fault.began - START < away < fault.ended + GONE for away in absences):
+            yield fault.hit

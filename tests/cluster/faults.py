@@ -76,8 +76,12 @@ class Faults:
         job = self.desk.cluster.get("pod", pod)["metadata"]["ownerReferences"][0]["name"]
         self._kubectl("patch", "job", job, '--patch={"spec": {"suspend": true}}')
 
+    def victims(self) -> list[Json]:
+        """Pods that can be struck now."""
+        return [pod for pod in self.desk.cluster.list("pods", selector(self.study.name)) if self._fit(pod)]
+
     def _strike(self, kind: str, how: Callable[[str], object]) -> bool:
-        victims = [pod for pod in self.desk.cluster.list("pods", selector(self.study.name)) if self._fit(pod)]
+        victims = self.victims()
         if not victims:
             return False
         victim = self.chance.choice(victims)
@@ -105,12 +109,21 @@ class Faults:
     def cordon(self, within: float = 60.0) -> None:
         """All nodes that take pods, until a trial is said to wait for that."""
         before = len(self.waits())
+        with self._cordoned():
+            until("a trial waits for a node", lambda: len(self.waits()) > before, within, every=1.0)
+
+    def cordon_for(self, seconds: float) -> None:
+        with self._cordoned():
+            time.sleep(seconds)
+
+    @contextmanager
+    def _cordoned(self) -> Iterator[None]:
+        every = json.loads(self._kubectl("get", "nodes", "--output=json"))["items"]
+        nodes = [node["metadata"]["name"] for node in every if not node["spec"].get("taints")]
         with self._noted("nodes cordoned"):
-            every = json.loads(self._kubectl("get", "nodes", "--output=json"))["items"]
-            nodes = [node["metadata"]["name"] for node in every if not node["spec"].get("taints")]
             try:
                 self._kubectl("cordon", *nodes)
-                until("a trial waits for a node", lambda: len(self.waits()) > before, within, every=1.0)
+                yield
             finally:
                 self._kubectl("uncordon", *nodes)
 

@@ -58,6 +58,11 @@ class Keeper:
     def over(self) -> bool:
         return self._thread is not None and not self._thread.is_alive()
 
+    @property
+    def absences(self) -> list[float]:
+        """When a controller went, and for some seconds there was none."""
+        return [*(fault.ended for fault in self.killed), *(exit.at for exit in self.exits)]
+
     def wait(self, within: float) -> None:
         assert self._thread is not None
         self._thread.join(max(0.0, within))

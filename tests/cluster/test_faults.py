@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
@@ -19,10 +19,11 @@ from tests.cluster.aftermath import (
     check_pods,
     check_reports,
     ends,
+    unwatched,
     wasted,
 )
 from tests.cluster.desk import Desk
-from tests.cluster.faults import Fault, Faults
+from tests.cluster.faults import Faults
 from tests.cluster.keeper import Keeper, kept
 from tests.cluster.kit import until
 from tests.cluster.sleeper import sleeper
@@ -49,7 +50,7 @@ def test_all_that_can_befall_a_study(desk: Desk) -> None:
     path, study = sleeper(desk, STUDY)
     began, store = time.monotonic(), desk.minio.open(study)
     faults = Faults(desk, study, store, random.Random(SEED))
-    keeper = Keeper(desk, path, random.Random(SEED + 1), KILLS, life=(2.0, 20.0))
+    keeper = Keeper(desk, path, random.Random(SEED + 1), KILLS, life=(2.0, 28.0))
     with watched(desk.cluster) as pods, kept(keeper):
         for fault in plan(faults, keeper):
             strike(fault, keeper)
@@ -67,7 +68,7 @@ def test_all_that_can_befall_a_study(desk: Desk) -> None:
     check_blame(study, store)
     assert set(wasted(events).values()) <= {0, 1}
     check_evidence(ends(events))
-    logs = check_logs(study, store, pods, excused=unwatched(faults.done, keeper.killed))
+    logs = check_logs(study, store, pods, excused=unwatched(faults.done, keeper.absences))
     gone = {fault.hit for fault in faults.done if fault.hit} & {*logs}
     print(f"{len(logs)} logs are kept, {len(gone)} of them of pods that were taken away")
     assert gone
@@ -91,6 +92,8 @@ def plan(faults: Faults, keeper: Keeper) -> list[Callable[[], object]]:
 
 
 def seen(blow: Callable[[], bool], faults: Faults, keeper: Keeper) -> bool:
+    if not faults.victims():
+        return False
     with keeper.calm(faults.store, faults.study.name):
         if not blow():
             return False
@@ -112,13 +115,6 @@ def strike(fault: Callable[[], object], keeper: Keeper) -> None:
     """Once there is somebody to hit."""
     until("a training code is at work", lambda: keeper.over or fault() is not False, within=90, every=1.0)
     assert not keeper.over, "the study has ended before its time"
-
-
-def unwatched(faults: Sequence[Fault], kills: Sequence[Fault]) -> Iterator[Key]:
-    """Attempts whose pod may have gone while no controller was there to copy its output."""
-    for fault in faults:
-        if fault.hit and any(fault.began - 10 < kill.began < fault.ended + 15 for kill in kills):
-            yield fault.hit
 
 
 def check_evidence(ended: Sequence[AttemptEnded]) -> None:
@@ -143,4 +139,5 @@ def check_evidence(ended: Sequence[AttemptEnded]) -> None:
 
 def show(events: Sequence[Event], took: float) -> None:
     ended = Counter(end.outcome.value for end in ends(events))
-    print(f"{took:.0f} s; attempts: {dict(ended)}; epochs run again: {sum(wasted(events).values())}")
+    again = sum(wasted(events).values())
+    print(f"{took:.0f} s of {LIMIT:.0f}; attempts: {dict(ended)}; epochs run again: {again}")
