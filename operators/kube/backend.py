@@ -171,7 +171,8 @@ class KubernetesBackend:
             return self._ended(end)
         if now - since <= BRIEF:
             return Observed(True)
-        self.image.ended(key)  # should it scout: another one may find room
+        if death is None or death.cause not in IMPOSSIBLE:
+            self.image.ended(key)  # should it scout: another one may find room
         return Observed(True, None, seen.topic, seen.message)
 
     def _ended(self, end: AttemptEnded) -> Observed:
