@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?= examples/digits/study.yaml
+MARK ?= cluster
 
 .PHONY: demo test test-cluster check soak chaos images pins clean
 
@@ -13,7 +14,7 @@ test: $(VENV)/dev.stamp
 	$(BIN)/pytest
 
 test-cluster: $(VENV)/dev.stamp
-	$(BIN)/pytest -m cluster -rs tests/cluster
+	$(BIN)/pytest -m "$(MARK)" -rs tests/cluster
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

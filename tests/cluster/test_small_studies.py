@@ -25,6 +25,7 @@ def uids(desk: Desk) -> set[str]:
     return {pod["metadata"]["uid"] for pod in desk.cluster.list("pods", "job-name=abohb")}
 
 
+@pytest.mark.slow
 def test_a_controller_in_the_cluster_goes_on_after_it_was_drained(desk: Desk) -> None:
     path, study = desk.study("shell", {"name": "inside", "budget": {"trials": 2}})
     documents = list(yaml.safe_load_all((EXAMPLES / "controller.yaml").read_text()))
