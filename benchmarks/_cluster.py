@@ -188,17 +188,21 @@ def steer_to_end(run: Run, store: Store) -> None:
 
 
 @contextmanager
-def minio_in(cluster: Cluster) -> Iterator[ObjectStore]:
-    """One in the namespace, as examples/kubernetes has it; ABOHB_TEST_MINIO_IMAGE names another image."""
+def minio_in(cluster: Cluster, *, lasting: bool = False) -> Iterator[ObjectStore]:
+    """One in the namespace, as examples/kubernetes has it; ABOHB_TEST_MINIO_IMAGE names another image.
+
+    `lasting`: on a volume that outlives its pod.
+    """
     text = (ROOT / "examples/kubernetes/minio.yaml").read_text()
     documents: list[Json] = [
-        one for one in yaml.safe_load_all(text) if one["kind"] != "PersistentVolumeClaim"
+        one for one in yaml.safe_load_all(text) if lasting or one["kind"] != "PersistentVolumeClaim"
     ]
     (secret,) = (one["stringData"] for one in documents if one["kind"] == "Secret")
     for one in documents:
         if one["kind"] == "Deployment":
             pod = one["spec"]["template"]["spec"]
-            pod["volumes"] = [{"name": "data", "emptyDir": {}}]  # a claim would use up a volume each time
+            if not lasting:  # a claim uses up a volume each time
+                pod["volumes"] = [{"name": "data", "emptyDir": {}}]
             (container,) = pod["containers"]
             container["image"] = os.environ.get("ABOHB_TEST_MINIO_IMAGE") or container["image"]
     cluster.apply(*documents)

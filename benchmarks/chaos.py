@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -124,6 +125,7 @@ def one_study(desk: Desk, number: int, deadline: float, server: Counted, seed: i
         while time.monotonic() < deadline and not keeper.over:
             time.sleep(chance.uniform(0.5, 15.0))
             befall(faults, server, tally)
+            assert keeper.unexcused(faults.done) == []
         keeper.kills = 0  # in peace from now on
         keeper.wait(END)
     until("nothing is left", lambda: not desk.cluster.left(), 90, every=1.0)
@@ -133,7 +135,6 @@ def one_study(desk: Desk, number: int, deadline: float, server: Counted, seed: i
     check_reports(study, store, events)
     check_blame(study, store)
     assert sum(isinstance(event, Start) for event in events) == TRIALS
-    assert keeper.unexcused(faults.done) == []
     excused = unwatched(faults.done, keeper.absences)
     tally.logs += len(check_logs(study, store, pods, excused=excused))
     count(study, store, events, faults, keeper, tally)
@@ -172,7 +173,7 @@ def _later(event: Event, hit: Key) -> bool:
 @contextmanager
 def desks() -> Iterator[tuple[Desk, Counted]]:
     """All that studies need."""
-    with TemporaryDirectory() as name, own_namespace() as cluster, minio_in(cluster) as minio:
+    with TemporaryDirectory() as name, own_namespace() as cluster, minio_in(cluster, lasting=True) as minio:
         folder = Path(name)
         minio.client().make_bucket(bucket_name="chaos")
         url = f"sqlite+aiosqlite:///{folder / 'prefect.db'}"
@@ -202,6 +203,7 @@ def main() -> int:
     if lacks := missing(images=True):
         print(f"set {', '.join(lacks)}; see tests/cluster/README.md", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no node stays cordoned
     tally, deadline, number = Tally(), time.monotonic() + given.minutes * 60, 0
     with desks() as (desk, server):
         while time.monotonic() < deadline:
