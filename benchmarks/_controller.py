@@ -19,6 +19,7 @@ from typing import IO
 
 from benchmarks._report import peak_mib
 from flows.backend import Backend
+from flows.effort import ApiCalls
 from flows.kubernetes import KubernetesPlace
 from flows.run import tune_at
 from flows.study import Study
@@ -135,6 +136,9 @@ class TimedPlace:
 
     def sweep(self) -> None:
         self.inner.sweep()
+
+    def calls(self) -> ApiCalls:
+        return self.inner.calls()
 
 
 def main() -> int:

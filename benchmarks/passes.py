@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -35,7 +35,15 @@ class Idle:
 
     def end(self, trial: int, attempt: int) -> None: ...
 
-    def forget(self, trial: int, attempt: int) -> None: ...
+    def forget(self, trial: int, attempt: int) -> None:
+        self.attempts.pop((trial, attempt), None)
+
+    def notes(self) -> Sequence[str]:
+        return ()
+
+    def wait(self, seconds: float) -> None: ...
+
+    def abandon(self) -> None: ...
 
     def close(self, grace: float) -> None: ...
 
