@@ -55,6 +55,14 @@ class S3Store:
     def where(self) -> str:
         return f"s3://{self.bucket}/{self.prefix} at {self.place.endpoint}"
 
+    def make_bucket(self) -> bool:
+        """False if it is there already."""
+        with translated(self.where):
+            if self._quick.bucket_exists(bucket_name=self.bucket):
+                return False
+            self._quick.make_bucket(bucket_name=self.bucket)
+            return True
+
     def renew(self, credentials: Credentials) -> None:
         """Sign with these from the next request on, in all threads."""
         self.keys.replace(credentials)

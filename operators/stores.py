@@ -31,6 +31,14 @@ def open_store(url: str, env: Mapping[str, str]) -> Store:
     raise StoreError(f"{url!r} is no store: give file:///directory or s3://bucket/prefix")
 
 
+def make_bucket(url: str, env: Mapping[str, str]) -> bool:
+    """Make the bucket of an `s3://` URL; False if there is one. StoreError: we may not."""
+    from operators.s3 import S3Store
+
+    store = open_store(url, env)
+    return isinstance(store, S3Store) and store.make_bucket()
+
+
 def proves_put_once(store: Store, study: str) -> str:
     """Why the store cannot keep a second controller away from the study; "" if it can.
 

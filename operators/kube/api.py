@@ -17,7 +17,7 @@ Objects: TypeAlias = list[Json]
 PAGE = 500
 QUIET = 75.0  # seconds without a byte after which a watch counts as dead: a bookmark comes every minute
 
-_GROUPS: Final = {"jobs": "batch", "pods": "", "configmaps": ""}
+_GROUPS: Final = {"jobs": "batch", "pods": "", "configmaps": "", "events": ""}
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
@@ -25,7 +25,7 @@ class Api:
     """One namespace of one cluster. For many threads.
 
     Every method may raise ApiAwayError (an OSError: try again later) and ApiError (refused, for good).
-    `resource` is jobs, pods or configmaps.
+    `resource` is jobs, pods, configmaps or events.
     """
 
     def __init__(self, wire: Wire, namespace: str) -> None:
@@ -78,12 +78,19 @@ class Api:
             raise
         return True
 
-    def pages(self, resource: str, selector: str = "", limit: int = PAGE) -> Iterator[tuple[Objects, str]]:
+    def pages(
+        self, resource: str, selector: str = "", limit: int = PAGE, fields: str = ""
+    ) -> Iterator[tuple[Objects, str]]:
         """(objects, resourceVersion of the whole list), page by page; all pages are of one moment.
 
+        `selector` is of labels, `fields` of fields.
         ApiError with status 410: the next page was asked for too late, begin again.
         """
-        query: dict[str, str | int] = {"limit": limit, **({"labelSelector": selector} if selector else {})}
+        selectors = {"labelSelector": selector, "fieldSelector": fields}
+        query: dict[str, str | int] = {
+            "limit": limit,
+            **{name: text for name, text in selectors.items() if text},
+        }
         while True:
             page = self.request("list", self._path(resource), query)
             metadata: Json = page.get("metadata") or {}

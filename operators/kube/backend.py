@@ -18,7 +18,9 @@ from operators.kube.calls import Calls
 from operators.kube.diagnose import Seen, diagnose
 from operators.kube.endings import Endings
 from operators.kube.image import PinnedImage
-from operators.kube.jobs import Jobs, Refusal
+from operators.kube.jobs import Jobs, Refusal, words
+from operators.kube.manifest import UNMAKEABLE
+from operators.kube.warnings import BRIEF, Warnings, lingers
 from operators.kube.world import Objects, World
 from operators.store import Store
 from operators.verdict import Death, judge
@@ -27,8 +29,8 @@ Key = tuple[int, int]  # (trial, attempt)
 AWAY = 30.0  # seconds without a word of the API server after which the user is told
 LOOK = 1.0  # seconds after which what does not run is looked at again: waits and losses go by the clock
 GATHER = 0.1  # seconds from the first news to the pass that looks at it
-BRIEF = 10.0  # seconds: a pod that waits no longer than that is no news
 UNSEEN = 60.0  # seconds after which a Job that was created and never seen is asked for again
+REFUSED = 10.0  # seconds after which a Job that was refused for now, as by a quota, is asked for again
 IMPOSSIBLE = (Outcome.IMAGE, Outcome.POD_SPEC)  # what a wait may come to, after its grace
 
 
@@ -43,6 +45,7 @@ class KubernetesBackend:
     image: PinnedImage
     endings: Endings
     calls: Calls
+    warnings: Warnings
     changed: threading.Event
     image_grace: float = 90.0  # seconds that an image may fail to be pulled, or a container to be made
     clock: Callable[[], float] = time.time
@@ -53,7 +56,7 @@ class KubernetesBackend:
     _forgotten: set[Key] = field(default_factory=set, init=False)  # whose objects are still there
     _objects: dict[Key, Objects] = field(default_factory=dict, init=False)  # as this pass has observed them
     _seen: dict[Key, tuple[Objects, Seen, float]] = field(default_factory=dict, init=False)  # and when
-    _stuck: dict[Key, float] = field(default_factory=dict, init=False)  # since when a pod cannot start
+    _stuck: dict[Key, tuple[tuple[str, bool], float]] = field(default_factory=dict, init=False)  # why, since
     _away: bool = field(default=False, init=False)
     _notes: list[str] = field(default_factory=list, init=False)
 
@@ -73,7 +76,7 @@ class KubernetesBackend:
                 observed[key] = self._look(key, found, now)
         for key in self._wanted:
             refusal = self._refused.get(key)
-            observed.setdefault(key, Observed(True, None, *_words(refusal)))
+            observed.setdefault(key, Observed(True, None, *words(refusal)))
         return observed
 
     def launch(self, spec: AttemptSpec) -> None:
@@ -113,8 +116,7 @@ class KubernetesBackend:
         self._away = quiet > AWAY
         self._notes += self.image.notes
         self.image.notes.clear()
-        for text in self.calls.faults.values():
-            self._notes.append(f"tried again: {text}")
+        self._notes += [f"tried again: {text}" for text in list(self.calls.faults.values())]
         self.calls.faults.clear()
         notes, self._notes = self._notes, []
         return notes
@@ -145,10 +147,11 @@ class KubernetesBackend:
         before, seen, at = self._seen.get(key, (None, None, 0.0))
         late = seen is not None and seen.phase != "running" and now - at >= LOOK
         if seen is None or before is not found or late:
-            seen = diagnose(found.job, found.pods, now, gone=found.gone)
-            self._seen[key] = found, seen, now
+            events = self.warnings.about(found.uids()) if seen and lingers(seen, now) else ()
+            seen = diagnose(found.job, found.pods, now, gone=found.gone, events=events)
             if seen.image_id:
                 self.image.saw(key, seen.image_id)
+            self._seen[key] = found, seen, now  # only now: the store may be away
             if seen.phase == "ending":
                 self.endings.keep_log(key, seen)
         self._renew(key, found, seen)
@@ -157,12 +160,21 @@ class KubernetesBackend:
             return self._ended(end) if end is not None else Observed(True)
         if seen.phase == "running":
             self._stuck.pop(key, None)
+        if seen.phase == "ending" and seen.hopeless and found.job is not None:
+            self._delete(key, found.job)  # it has made another pod, which may wait for ever
         return self._waits(key, seen, now) if seen.cause else Observed(True)
 
     def _waits(self, key: Key, seen: Seen, now: float) -> Observed:
-        death, since = seen.death, self._stuck.setdefault(key, seen.since or now)
+        death, kind = seen.death, seen.cause.partition(":")[0]
+        final = death is not None and death.cause in IMPOSSIBLE
+        trouble, since = self._stuck.get(key, (None, now))
+        if trouble != (kind, final):  # each has its grace: it may have waited long for something else
+            since = now if final else seen.since or now
+            self._stuck[key] = (kind, final), since
         late = seen.hopeless or now - since > self.image_grace
-        if late and death is not None and death.cause in IMPOSSIBLE:
+        if late and final and death is not None:
+            if self.image.has_run:  # other pods could: it is the node, or the registry just now
+                death = replace(death, cause=Outcome.DISRUPTION)
             self.endings.settle(judge(None, death, *key))
         elif late and seen.cause.startswith("agent:"):
             self._settle(key, Outcome.LOST, f"{seen.cause}: {seen.message}")
@@ -171,7 +183,7 @@ class KubernetesBackend:
             return self._ended(end)
         if now - since <= BRIEF:
             return Observed(True)
-        if death is None or death.cause not in IMPOSSIBLE:
+        if not final and (kind != "starting" or death is not None):  # its image is not just on the way
             self.image.ended(key)  # should it scout: another one may find room
         return Observed(True, None, seen.topic, seen.message)
 
@@ -190,7 +202,7 @@ class KubernetesBackend:
         if seen.phase == "pending" and grants.ended(key[0]):
             self._settle(key, Outcome.INTERRUPTED, "its credentials came to their end while it waited")
             self.end(*key)
-        elif grants.due(key[0]):
+        elif seen.phase != "pending" and grants.due(key[0]):  # a pod begins with those it was made with
             self.calls.make(("renew", key[0]), lambda: grants.renew(key[0]))
 
     # -- what is wanted -------------------------------------------------------------------------
@@ -200,17 +212,20 @@ class KubernetesBackend:
             return
         if image := self.image.reference(key):
             spec = replace(self._wanted[key], workdir=None)
-            self.calls.make(("create", key), lambda: self._create(key, spec, image))
+            self.calls.make(("create", key), lambda: self._create(key, spec, image), rest=REFUSED)
 
     def _create(self, key: Key, spec: AttemptSpec, image: str) -> None:
-        if self.store.get(claim_key(self.study, *key)) is not None:  # a pod had it, and is gone
+        if self.store.get(claim_key(self.study, *key)) is not None:  # a pod had it, or has it
+            if self.jobs.exists(spec):  # a watch that is silent says nothing
+                self._made[key] = self.clock()
+                return
             death = Death(cause=Outcome.INTERRUPTED, evidence={"message": "its Job is gone"})
             self.endings.settle(judge(self.endings.stored(key), death, *key))
             return
         try:
             refusal = self.jobs.create(spec, image)
-        except AbohbError as error:  # a manifest that cannot be
-            refusal = Refusal("refused", str(error))
+        except AbohbError as error:  # a manifest that cannot be; else keys or rights, which somebody may mend
+            refusal = Refusal("refused", str(error), passing=not isinstance(error, UNMAKEABLE))
         if refusal is None:
             self._refused.pop(key, None)
             self._made[key] = self.clock()
@@ -232,7 +247,3 @@ class KubernetesBackend:
         for key in gone:
             self._objects.pop(key, None)  # not looked at once more, as an attempt that has just ended
         self.world.forget(gone)
-
-
-def _words(refusal: Refusal | None) -> tuple[str, str]:
-    return (refusal.cause, refusal.message) if refusal else ("", "")

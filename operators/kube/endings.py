@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from hpo_engine.types import AttemptEnded, Outcome
@@ -18,7 +19,7 @@ from operators.verdict import Death, Facts, decode_facts, judge
 
 Key = tuple[int, int]  # (trial, attempt)
 LINES, BYTES = 50_000, 16 << 20  # most that is asked of a log: the store keeps its beginning and its end
-TRIES = 3  # a node that is lost answers never
+TRIES, LONG = 3, 60.0  # tries, and seconds, after which a log is given up: a node that is lost answers never
 
 
 @dataclass
@@ -29,8 +30,9 @@ class Endings:
     store: Store
     study: str
     calls: Calls
+    clock: Callable[[], float] = time.monotonic
     _logs: dict[Key, str] = field(default_factory=dict, init=False)  # last lines; "" if there is none to have
-    _tries: dict[Key, int] = field(default_factory=dict, init=False)
+    _tries: dict[Key, tuple[int, float]] = field(default_factory=dict, init=False)  # and since when
     _verdicts: dict[Key, AttemptEnded] = field(default_factory=dict, init=False)
 
     def keep_log(self, key: Key, seen: Seen) -> None:
@@ -49,7 +51,7 @@ class Endings:
         self._verdicts[end.trial, end.attempt] = end
 
     def settled(self) -> Mapping[Key, AttemptEnded]:
-        return self._verdicts
+        return dict(self._verdicts)  # threads add to it
 
     def stored(self, key: Key) -> Facts | None:
         """What the agent of this attempt has left in the store."""
@@ -61,12 +63,15 @@ class Endings:
             known.pop(key, None)
 
     def _fetch(self, key: Key, pod: str) -> None:
-        if self._tries.setdefault(key, 0) >= TRIES:
-            self._logs[key] = ""
-            return
-        self._tries[key] += 1
+        """OSError: the API or the store is away, try again."""
+        tries, since = self._tries.get(key, (0, self.clock()))
         try:
             data = self.api.pod_log(pod, TRIAL_CONTAINER, tail_lines=LINES, limit_bytes=BYTES)
+        except ApiAwayError:
+            self._tries[key] = tries + 1, since
+            if tries + 1 < TRIES or self.clock() - since < LONG:
+                raise
+            data = b""
         except ApiError:  # the pod is gone, or its container never ran
             data = b""
         if data:
@@ -75,11 +80,7 @@ class Endings:
 
     def _conclude(self, key: Key, seen: Seen, by_us: bool) -> None:
         if key not in self._logs and seen.pod:
-            try:
-                self._fetch(key, seen.pod)
-            except ApiAwayError:
-                if self._tries.get(key, 0) < TRIES:
-                    raise
+            self._fetch(key, seen.pod)
         facts = decode_facts(seen.facts_text) if seen.facts_text else None
         facts = facts or self.stored(key)
         death = seen.death or Death()

@@ -34,7 +34,8 @@ class PinnedImage:
             self._reference = self.image
         if (data := self.store.get(self._key)) is not None:
             document = json.loads(data)
-            self._reference, self._ran = document["reference"], document["ran"]
+            if _of_image(document["reference"], self.image):  # else of one that was never asked for
+                self._reference, self._ran = document["reference"], document["ran"]
 
     @property
     def _key(self) -> str:
@@ -46,6 +47,11 @@ class PinnedImage:
             return self._reference
         self._scout = self._scout or attempt
         return self.image if self._scout == attempt else ""
+
+    @property
+    def has_run(self) -> bool:
+        """Some pod of the study had it, so that it is not the image that is wrong."""
+        return bool(self._ran)
 
     def saw(self, attempt: Key, image_id: str) -> None:
         """A pod ran this image, by the kubelet's word."""
@@ -67,7 +73,8 @@ class PinnedImage:
         reference = self._reference or pinned(self.image, image_id)
         document = {"image": self.image, "reference": reference, "ran": image_id}
         if not self.store.put_once(self._key, dumps(document)):
-            document = json.loads(self.store.get(self._key) or dumps(document))  # a controller before us
+            earlier = json.loads(self.store.get(self._key) or dumps(document))  # a controller before us
+            document = earlier if _of_image(earlier["reference"], self.image) else document
         self._reference, self._ran = document["reference"], document["ran"]
 
 
@@ -82,6 +89,11 @@ def pinned(image: str, image_id: str) -> str:
     repository, at, digest = image_id.rpartition("://")[2].partition("@")
     name = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
     return f"{name}@{digest}" if at and _full(repository) == _full(name) else image
+
+
+def _of_image(reference: str, image: str) -> bool:
+    """Whether it is the image itself, or a digest of its repository."""
+    return reference == pinned(image, reference) or reference == image
 
 
 def _full(name: str) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from operators.attempt import AttemptSpec
 from operators.kube.api import Api
-from operators.kube.errors import CONFLICT, ApiError
+from operators.kube.errors import CONFLICT, UNAUTHORIZED, ApiError
 from operators.kube.grants import EXPIRE, Grants
-from operators.kube.manifest import config_map, job, owner_reference, same
-from operators.kube.settings import PodSettings
+from operators.kube.manifest import ManifestError, config_map, job, job_name, owner_reference, same
+from operators.kube.settings import STORE, STUDY, PodSettings
 from operators.s3_credentials import Credentials
 
 FORBIDDEN = 403
+OWNED = 5.0  # seconds for which the owner is trusted to be there: Jobs without one are removed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +28,25 @@ class Refusal:
     passing: bool = False
 
 
+def words(refusal: Refusal | None) -> tuple[str, str]:
+    """Cause and message of a wait."""
+    return (refusal.cause, refusal.message) if refusal else ("", "")
+
+
 @dataclass
 class Jobs:
     api: Api
     study: str
+    store: str  # its URL: two studies may have one name, in two stores
     settings: Callable[[AttemptSpec], PodSettings]
     grants: Grants | None  # None: agents have a Secret, or the platform's own identity
+    clock: Callable[[], float] = time.monotonic
     _owner: Mapping[str, Any] = field(init=False)
+    _owned: float = field(default=0.0, init=False)  # when it was last there
 
     def own(self) -> None:
         """Make sure of the owner; what an earlier controller has left under it stays."""
-        wanted, name = config_map(self.study), self.owner_name
+        wanted, name = config_map(self.study, self.store), self.owner_name
         existing = self.api.get("configmaps", name)
         while existing is None or existing["metadata"].get("deletionTimestamp"):
             try:
@@ -45,11 +55,23 @@ class Jobs:
                 if error.status != CONFLICT:
                     raise
                 existing = self.api.get("configmaps", name)
-        self._owner = owner_reference(existing)
+        if (existing["metadata"].get("labels") or {}).get(STUDY) != self.study:
+            raise ManifestError(
+                f"there is a ConfigMap {name} already, and it is not of this study: "
+                "give the study another name"
+            )
+        theirs = (existing["metadata"].get("annotations") or {}).get(STORE, self.store)
+        if theirs != self.store:
+            raise ManifestError(
+                f"namespace {self.api.namespace} has a study {self.study!r} with its records in {theirs},"
+                f" not in {self.store}: give the study another name; or, if that one is over: kubectl delete"
+                f" configmap {name} -n {self.api.namespace}"
+            )
+        self._owner, self._owned = owner_reference(existing), self.clock()
 
     @property
     def owner_name(self) -> str:
-        return str(config_map(self.study)["metadata"]["name"])
+        return str(config_map(self.study, self.store)["metadata"]["name"])
 
     def example(self, spec: AttemptSpec, image: str) -> dict[str, Any]:
         """A Job to ask the API server about: it needs no owner. AbohbError: it cannot be."""
@@ -59,6 +81,8 @@ class Jobs:
 
     def create(self, spec: AttemptSpec, image: str) -> Refusal | None:
         """OSError: the API or the store is away."""
+        if self.clock() - self._owned > OWNED:  # somebody may have deleted it
+            self.own()
         granted = self.grants.issue(spec.trial) if self.grants else None
         wanted = job(spec, self.settings(spec), variables(granted), self._owner, image)
         if granted is not None and granted.expires is not None:
@@ -68,8 +92,11 @@ class Jobs:
         except ApiError as error:
             if error.status == CONFLICT:
                 return self._taken(wanted)
-            passing = error.status == FORBIDDEN and "exceeded quota" in error.message
-            return Refusal("quota" if passing else "refused", error.message, passing)
+            quota = error.status == FORBIDDEN and "exceeded quota" in error.message
+            ours = (
+                error.status == UNAUTHORIZED or "cannot create resource" in error.message
+            )  # not the Job's fault
+            return Refusal("quota" if quota else "refused", error.message, passing=quota or ours)
         return None
 
     def _taken(self, wanted: Mapping[str, Any]) -> Refusal | None:
@@ -86,6 +113,10 @@ class Jobs:
             f"there is a Job {name} already, and {differs}. Delete it, or give the study another name.",
             passing=bool(going),
         )
+
+    def exists(self, spec: AttemptSpec) -> bool:
+        """By the API server's own word. OSError: it is away."""
+        return self.api.get("jobs", job_name(spec.study, spec.trial, spec.attempt)) is not None
 
     def delete(self, job: Mapping[str, Any]) -> None:
         """Its pods go with it, after their grace."""

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from hpo_engine.types import AbohbError
 from operators.attempt import AttemptSpec, encode_spec
 from operators.kube import settings as names
-from operators.kube.merge import merge
+from operators.kube.merge import PatchError, merge
 from operators.kube.pod import template, variables
 from operators.kube.settings import AGENT_CONTAINER, PREPARE_CONTAINER, TRIAL_CONTAINER, PodSettings
 
@@ -26,6 +26,9 @@ class ManifestError(AbohbError):
     """A Job that cannot be, or that is not ours."""
 
 
+UNMAKEABLE = (ManifestError, PatchError)  # a Job that cannot be, whoever makes it
+
+
 def job_name(study: str, trial: int, attempt: int) -> str:
     """Names an attempt in its namespace; nobody reads the parts back."""
     name = f"{study}-{trial}-{attempt}"
@@ -34,12 +37,16 @@ def job_name(study: str, trial: int, attempt: int) -> str:
     return name
 
 
-def config_map(study: str) -> Object:
-    """The object that owns all others of a study: when it is deleted, so are they."""
+def config_map(study: str, store: str) -> Object:
+    """The object that owns all others of a study: when it is deleted, so are they. `store`: its URL."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": f"abohb-{study}", "labels": names.labels(study)},
+        "metadata": {
+            "name": f"abohb-{study}",
+            "labels": names.labels(study),
+            "annotations": {names.STORE: store},
+        },
     }
 
 

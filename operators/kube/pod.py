@@ -14,6 +14,7 @@ Object: TypeAlias = dict[str, Any]
 SHARED, TRIAL_DIR, HOME = "/abohb", "/abohb/trial", "/abohb/home"  # in both containers
 INIT = "/abohb/init"  # lent by the agent: tini
 AGENT_DIR = "/abohb-agent"  # in the agent only: outlives a restart of its container
+CA_DIR = "/abohb-ca"  # in the agent only
 KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -49,14 +50,18 @@ def template(spec: AttemptSpec, settings: PodSettings, labels: Mapping[str, str]
             },
             "initContainers": list(_agents(spec, settings)),
             "containers": [_trial(spec, settings, image)],
-            "volumes": [
-                {"name": "trial", "emptyDir": {}},
-                {"name": "agent", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
-                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": settings.shm}},
-            ],
+            "volumes": list(_volumes(settings)),
             **{name: value for name, value in optional.items() if value},
         },
     }
+
+
+def _volumes(settings: PodSettings) -> Iterable[Object]:
+    yield {"name": "trial", "emptyDir": {}}
+    yield {"name": "agent", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}
+    yield {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": settings.shm}}
+    if settings.store.authority:
+        yield {"name": "ca", "configMap": {"name": settings.store.authority}}
 
 
 def _tolerations(settings: PodSettings) -> Iterable[Mapping[str, Any]]:
@@ -89,6 +94,7 @@ def _agent(spec: AttemptSpec, settings: PodSettings) -> Object:
         "HOME": AGENT_DIR,
         "TMPDIR": AGENT_DIR,
         **({"ABOHB_S3_ENDPOINT": store.endpoint} if store.endpoint else {}),
+        **({"AWS_CA_BUNDLE": f"{CA_DIR}/ca.crt"} if store.authority else {}),
     }
     uid = {"name": "ABOHB_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
     return {
@@ -103,6 +109,7 @@ def _agent(spec: AttemptSpec, settings: PodSettings) -> Object:
         "volumeMounts": [
             {"name": "trial", "mountPath": SHARED},
             {"name": "agent", "mountPath": AGENT_DIR},
+            *([{"name": "ca", "mountPath": CA_DIR, "readOnly": True}] if store.authority else ()),
         ],
         **({"imagePullPolicy": settings.pull_policy} if settings.pull_policy else {}),
     }

@@ -15,6 +15,7 @@ VERBS: Final[Mapping[str, tuple[str, ...]]] = {
     "pods": ("list", "watch"),
     "pods/log": ("get",),
     "configmaps": ("create", "delete", "get"),
+    "events": ("list",),
 }
 OLDEST: Final = (1, 29)  # sidecars that end by themselves when the training code has ended
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 # Labels on Jobs and pods. Names are never parsed: these say which attempt an object is.
 STUDY: Final = "abohb.dev/study"
+STORE: Final = "abohb.dev/store"  # annotation of the owner: where the study is written down
 TRIAL: Final = "abohb.dev/trial"
 ATTEMPT: Final = "abohb.dev/attempt"
 SPEC_HASH: Final = "abohb.dev/spec-hash"  # an annotation of the Job
@@ -28,6 +29,7 @@ class StoreAccess:
     endpoint: str | None = None  # None: AWS
     region: str = "us-east-1"
     secret: str | None = None  # a Secret with the AWS_* keys, where there is no STS
+    authority: str | None = None  # a ConfigMap: its ca.crt is trusted, in place of the image's certificates
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,11 @@ _IMAGE = {"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnav
 _IMAGE |= {"InvalidImageName", "ErrImageNeverPull", "SignatureValidationFailed"}
 _SPEC = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError"}
 _NEVER_BEGAN = {"StartError", "ContainerCannotRun"}
+_PASSING = re.compile(  # not the pod is at fault, but somebody who was asked about it
+    r"Internal error occurred|failed (to call|calling) webhook|Timeout: request|timed out|connection refused"
+    r"|object has been modified|currently unable|etcdserver:|[Tt]oo many requests"
+)
+_LATE = {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"}
 _UNMOUNTABLE = re.compile(r'(configmap|secret) "[^"]*" not found|references non-existent .* key')
 
 
@@ -50,6 +55,8 @@ def _refused(message: str, since: float | None) -> Wait:
     words = message.partition(" is forbidden: ")[2] or message.partition("Error creating: ")[2] or message
     if quota := re.search(r"exceeded quota: ([^,]+)", words):
         return Wait(f"quota: {quota[1]}", words, since)
+    if _PASSING.search(words) and "denied the request" not in words:
+        return Wait("pod: is not made", words, since)
     return Wait("pod spec: the pod is refused", words, since, Outcome.POD_SPEC, "FailedCreate")
 
 
@@ -118,7 +125,9 @@ def _prepared(pod: Object) -> bool:
 
 def _starting(pod: Object, events: Sequence[Object], since: float | None, now: float | None) -> Wait:
     """Nothing is wrong that the containers tell of."""
-    if event := _last(events, uid(pod), {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"}):
+    ready = conditions(pod, "PodReadyToStartContainers")
+    mounted = _prepared(pod) or any(found["status"] == "True" for found in ready)  # events may be of before
+    if not mounted and (event := _last(events, uid(pod), _LATE)):
         message = str(event.get("message", ""))
         outcome = Outcome.POD_SPEC if _UNMOUNTABLE.search(message) else None
         return Wait(f"starting: {event['reason']}", message, since, outcome, str(event["reason"]))

@@ -27,6 +27,9 @@ class Objects:
         """Nothing of it is left in the cluster."""
         return self.job is None and all(uid(pod) in self.gone for pod in self.pods)
 
+    def uids(self) -> list[str]:
+        return [uid(thing) for thing in (self.job, *self.pods) if thing is not None]
+
 
 @dataclass
 class World:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
+
 import pytest
 import yaml
 
 from hpo_engine.types import AttemptEnded, Outcome, Start
+from operators.kube.settings import selector
+from operators.kube.status import state
 from tests.cluster.desk import EXAMPLES, Desk
 from tests.cluster.kit import image, until
+from tests.cluster.sleeper import sleeper
 
 pytestmark = pytest.mark.cluster
 
@@ -19,6 +25,19 @@ def test_a_study_of_a_trial_without_python(desk: Desk) -> None:
     ended = [event for event in desk.events(study) if isinstance(event, AttemptEnded)]
     assert {event.outcome for event in ended} == {Outcome.OK}
     assert any(event.started_at for event in ended), "none was promoted"
+
+
+def test_the_owner_of_the_jobs_is_deleted_while_they_run(desk: Desk) -> None:
+    """They go with it. A trial loses what is later than its last checkpoint, and nothing else happens."""
+    path, study = sleeper(desk, {"name": "orphans", "budget": {"trials": 4}, "resource": {"min": 9}})
+    run = desk.tune(path, "--json")
+    pods = partial(desk.cluster.list, "pods", selector(study.name))
+    until("all workers are at work", lambda: sum(state(pod, "running") is not None for pod in pods()) == 4)
+    desk.cluster.kubectl("delete", "configmap", "abohb-orphans")
+    assert run.wait(within=180) == 0, run.text()
+    ended = [event for event in desk.events(study) if isinstance(event, AttemptEnded)]
+    assert Counter(event.outcome for event in ended) == {Outcome.DISRUPTION: 4, Outcome.OK: 4}
+    assert not desk.cluster.left()
 
 
 def uids(desk: Desk) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,7 +15,8 @@ from operators.s3 import S3Store
 from operators.s3_faults import StoreAwayError, fault, said_in
 from operators.s3_place import Place, find_place
 from operators.store import DirectoryStore, Store, StoreError
-from operators.stores import open_store, proves_put_once
+from operators.stores import make_bucket, open_store, proves_put_once
+from tests.operators.stores import s3_env
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hidden", "ABOHB_S3_ENDPOINT": "http://box:9000"}
 
@@ -161,6 +163,21 @@ def test_the_words_of_an_answer(body: bytes, said: tuple[str, str]) -> None:
 
 
 # -- fencing ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_missing_bucket_is_made_once() -> None:
+    url = f"s3://abohb-{secrets.token_hex(4)}/studies"
+    assert make_bucket(url, s3_env())
+    assert not make_bucket(url, s3_env())
+    made = open_store(url, s3_env())
+    assert isinstance(made, S3Store)
+    assert made.list("") == []
+    made._quick.remove_bucket(bucket_name=made.bucket)
+
+
+def test_a_bucket_is_made_of_no_directory(tmp_path: Path) -> None:
+    assert not make_bucket(tmp_path.as_uri(), {})
 
 
 def test_a_store_that_fences_is_found_to(store: Store) -> None:

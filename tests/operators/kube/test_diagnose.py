@@ -280,6 +280,33 @@ def test_a_job_without_pods() -> None:
     assert told(diagnose(job, [])).startswith("ending")
 
 
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ('Internal error occurred: failed calling webhook "a.b": connection refused', "pod: is not made"),
+        ("Timeout: request did not complete within requested timeout - context deadline exceeded", "pod: is"),
+        ('Operation cannot be fulfilled on resourcequotas "q": the object has been modified', "pod: is"),
+        ('admission webhook "a.b" denied the request: no such team; asked a.b, timed out', "pod spec"),
+        ('Pod "x" is invalid: spec.containers[0].image: Required value', "pod spec"),
+    ],
+)
+def test_who_cannot_be_asked_has_not_refused(said: str, cause: str) -> None:
+    situation = recorded("refused-by-pod-security")
+    for event in situation["events"]:  # edited
+        event["message"] = f"Error creating: {said}"
+    found = seen(situation)
+    assert found.cause.startswith(cause)
+    assert (found.death is None) == (cause != "pod spec")
+
+
+def test_a_volume_that_was_mounted_in_the_end_is_no_trouble() -> None:
+    situation = recorded("volume-missing")
+    for found in situation["pods"][0]["status"]["conditions"]:  # edited
+        if found["type"] == "PodReadyToStartContainers":
+            found["status"] = "True"
+    assert told(seen(situation)) == "pending"
+
+
 def test_a_pod_that_takes_long_to_start_is_told_after_a_while() -> None:
     situation = recorded("agent-prepares")
     start = unix(situation["pods"][0]["status"]["startTime"]) or 0.0

@@ -1,5 +1,6 @@
 """A tag is resolved once for each study."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,15 @@ def test_a_digest_needs_no_scout(tmp_path: Path) -> None:
     image.saw((7, 1), f"r.example/d{DIGEST}")
     image.saw((8, 1), f"r.example/d{OTHER}")
     assert len(image.notes) == 1
+
+
+@pytest.mark.parametrize("reference", ["evil.example/x", f"evil.example/d{DIGEST}", "r.example/d:2"])
+def test_another_image_in_the_store_is_not_run(tmp_path: Path, reference: str) -> None:
+    """Whoever can write there could lead a study round the registries that a policy allows."""
+    store = DirectoryStore(tmp_path)
+    document = {"image": "r.example/d:1", "reference": reference, "ran": reference}
+    assert store.put_once(PinnedImage(store, "s", "r.example/d:1")._key, json.dumps(document).encode())
+    image = PinnedImage(store, "s", "r.example/d:1")
+    assert image.reference((0, 1)) == "r.example/d:1"
+    image.saw((0, 1), f"r.example/d{DIGEST}")
+    assert image.reference((1, 1)) == f"r.example/d{DIGEST}"

@@ -122,8 +122,8 @@ def test_names_fit(study: str) -> None:
 
 
 def test_the_owner_of_all_is_a_config_map() -> None:
-    assert config_map("digits")["metadata"]["name"] == "abohb-digits"
-    assert config_map("digits")["metadata"]["labels"]["abohb.dev/study"] == "digits"
+    assert config_map("digits", "s3://b/p")["metadata"]["name"] == "abohb-digits"
+    assert config_map("digits", "s3://b/p")["metadata"]["labels"]["abohb.dev/study"] == "digits"
     assert OWNER == {
         "apiVersion": "v1", "kind": "ConfigMap", "name": "abohb-digits", "uid": "u-1",
         "controller": False, "blockOwnerDeletion": False,
@@ -157,6 +157,17 @@ def test_an_agent_can_get_its_keys_from_a_secret() -> None:
         }
         assert variables["AWS_SESSION_TOKEN"]["secretKeyRef"]["optional"] is True
     assert "minio-keys" not in json.dumps(containers(it)["trial"])
+
+
+def test_an_agent_can_trust_another_authority() -> None:
+    it = made(settings=replace(SETTINGS, store=replace(STORE, authority="company")))
+    assert {"name": "ca", "configMap": {"name": "company"}} in pod(it)["volumes"]
+    for name in ("agent", "prepare"):
+        agent = containers(it)[name]
+        (mount,) = (item for item in agent["volumeMounts"] if item["name"] == "ca")
+        assert env(agent)["AWS_CA_BUNDLE"] == f"{mount['mountPath']}/ca.crt"
+    assert "ca.crt" not in json.dumps(containers(it)["trial"])
+    assert "AWS_CA_BUNDLE" not in env(containers(made())["agent"])
 
 
 def test_the_agents_know_their_attempt_and_their_store_as_they_are() -> None:

@@ -1,0 +1,277 @@
+"""What the backend makes of one situation after another: Jobs and pods are recorded, others scripted."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo_engine.types import Outcome
+from operators.attempt import AttemptSpec, claim_key, log_key
+from operators.kube.backend import REFUSED, KubernetesBackend
+from operators.kube.calls import Calls
+from operators.kube.diagnose import Seen
+from operators.kube.endings import LONG, TRIES, Endings
+from operators.kube.errors import ApiAwayError
+from operators.kube.grants import Grants
+from operators.kube.image import PinnedImage
+from operators.kube.jobs import Refusal
+from operators.kube.warnings import BRIEF, Warnings
+from operators.kube.world import Objects
+from operators.s3_credentials import Credentials
+from operators.store import DirectoryStore
+
+CORPUS = Path(__file__).parent / "corpus"
+KEY = (0, 1)
+START = 1.9e9  # long after all that was recorded
+SPEC = AttemptSpec("s", *KEY, {}, "epoch", 1, ("true",), ("loss",))
+GRACE = 90.0
+
+
+def situation(name: str) -> Objects:
+    found = json.loads((CORPUS / f"{name}.json").read_text())
+    return Objects(found["job"], tuple(found["pods"]), frozenset())
+
+
+@dataclass
+class Scripted:
+    """A cluster as it is told to be, its Jobs, its logs, and a clock."""
+
+    found: dict[tuple[int, int], Objects] = field(default_factory=dict)
+    now: float = START
+    there: bool = False  # the Job, by the API server's own word
+    refusal: Refusal | None = None
+    created: int = 0
+    deleted: int = 0
+    away: bool = False
+    asked: int = 0
+    quiet: float = 0.0
+    grants: Grants | None = None
+
+    def objects(self) -> dict[tuple[int, int], Objects]:
+        return dict(self.found)
+
+    def forget(self, keys: object) -> None: ...
+
+    def clock(self) -> float:
+        return self.now
+
+    def create(self, spec: object, image: str) -> Refusal | None:
+        self.created += 1
+        return self.refusal
+
+    def exists(self, spec: object) -> bool:
+        return self.there
+
+    def delete(self, job: object) -> None:
+        self.deleted += 1
+
+    def pages(self, *_: object, **__: object) -> list[Any]:
+        return []
+
+    def pod_log(self, *_: object, **__: object) -> bytes:
+        self.asked += 1
+        if self.away:
+            raise ApiAwayError("away")
+        return b"the last line\n"
+
+
+@dataclass
+class AtOnce:
+    """Calls that are made in the caller's thread; a failure is remembered."""
+
+    failed: list[Exception] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def make(self, name: Hashable, call: Callable[[], None], **_: object) -> None:
+        try:
+            call()
+        except OSError as error:
+            self.failed.append(error)
+
+    def flying(self, name: Hashable) -> bool:
+        return False
+
+
+@dataclass
+class Unsteady:
+    """A store that can be away."""
+
+    store: DirectoryStore
+    away: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.away:
+            raise OSError("the store is away")
+        return getattr(self.store, name)
+
+
+def backend(script: Any, folder: Path, calls: Any = None) -> tuple[KubernetesBackend, Any]:
+    calls, store = calls or AtOnce(), Unsteady(DirectoryStore(folder))
+    any_store: Any = store
+    image = PinnedImage(any_store, "s", "r.example/d:1")
+    endings = Endings(script, any_store, "s", calls)
+    made = KubernetesBackend(
+        "s", any_store, script, script, image, endings, calls, Warnings(script, calls), threading.Event(),
+        image_grace=GRACE, clock=script.clock,
+    )  # fmt: skip
+    return made, store
+
+
+def test_a_pod_that_has_waited_long_for_room_has_the_whole_grace_for_its_image(tmp_path: Path) -> None:
+    script = Scripted({KEY: situation("unschedulable")})
+    made, _ = backend(script, tmp_path)
+    assert made.observe()[KEY].cause.startswith("unschedulable")
+    script.now += 10 * GRACE
+    assert made.observe()[KEY].cause.startswith("unschedulable")
+    script.found[KEY] = situation("image-missing")
+    assert made.observe()[KEY].running
+    script.now += GRACE - 1
+    assert made.observe()[KEY].cause.startswith("image")
+    script.now += 2
+    end = made.observe()[KEY].verdict
+    assert end is not None
+    assert end.outcome is Outcome.IMAGE
+
+
+def test_a_refused_pod_has_the_whole_grace_too_and_may_change_its_trouble(tmp_path: Path) -> None:
+    script = Scripted({KEY: situation("image-missing")})
+    made, _ = backend(script, tmp_path)
+    made.observe()
+    script.now += GRACE - 1
+    made.observe()
+    script.found[KEY] = situation("root-refused")
+    script.now += 2
+    assert made.observe()[KEY].running
+    script.now += BRIEF + 1
+    assert made.observe()[KEY].cause.startswith("pod spec")
+    script.now += GRACE
+    end = made.observe()[KEY].verdict
+    assert end is not None
+    assert end.outcome is Outcome.POD_SPEC
+
+
+def test_an_image_that_was_first_seen_while_the_store_was_away_is_pinned_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    script = Scripted({KEY: situation("ok-running")})
+    made, store = backend(script, tmp_path)
+    assert made.image.reference(KEY)
+    assert not made.image.reference((1, 1))
+    store.away = True
+    for _ in range(2):
+        with pytest.raises(OSError, match="away"):
+            made.observe()
+    store.away = False
+    made.observe()
+    assert made.image.reference((1, 1))
+
+
+def test_the_others_wait_for_a_large_image_and_not_for_room(tmp_path: Path) -> None:
+    script = Scripted({KEY: situation("agent-prepares")})
+    made, _ = backend(script, tmp_path)
+    assert made.image.reference(KEY)
+    for _ in range(5):
+        script.now += 30
+        found = made.observe()[KEY]
+        assert not made.image.reference((1, 1))
+    assert found.cause.startswith("starting")
+    script.found[KEY] = situation("unschedulable")
+    made.observe()
+    assert made.image.reference((1, 1))
+
+
+def test_a_claimed_attempt_that_no_watch_has_shown_is_only_over_when_its_job_is_gone(tmp_path: Path) -> None:
+    script = Scripted(there=True)
+    made, store = backend(script, tmp_path)
+    store.put(claim_key("s", *KEY), b"{}")
+    made.launch(SPEC)
+    assert made.observe()[KEY].running
+    script.there, script.now = False, script.now + 3600
+    made.observe()
+    end = made.observe()[KEY].verdict
+    assert end is not None
+    assert (end.outcome, script.created) == (Outcome.INTERRUPTED, 0)
+
+
+def test_a_second_pod_that_may_wait_for_ever_does_not_keep_its_job(tmp_path: Path) -> None:
+    first, second = situation("ok-running").pods[0], situation("unschedulable").pods[0]
+    pods = Objects(situation("ok-running").job, (first, second), frozenset({first["metadata"]["uid"]}))
+    script = Scripted({KEY: pods})
+    made, _ = backend(script, tmp_path)
+    assert made.observe()[KEY].running
+    assert script.deleted
+
+
+def test_a_pod_that_waits_for_longer_than_its_keys_hold_is_made_anew(tmp_path: Path) -> None:
+    """What is renewed lies in the store, where a pod whose own keys have ended cannot read it."""
+    life, script = 3600.0, Scripted({KEY: situation("unschedulable")})
+
+    def assume(trial: int) -> Credentials:
+        return Credentials("key", "secret", "token", script.now, script.now + life)
+
+    script.grants = Grants(DirectoryStore(tmp_path), "s", assume, script.clock)
+    script.grants.issue(KEY[0])
+    made, _ = backend(script, tmp_path)
+    for part in (0.4, 0.4):
+        script.now += part * life
+        assert made.observe()[KEY].running
+    script.now += 0.2 * life
+    made.observe()
+    end = made.observe()[KEY].verdict
+    assert end is not None
+    assert (end.outcome, script.deleted > 0) == (Outcome.INTERRUPTED, True)
+
+
+def test_a_refusal_that_may_pass_is_not_asked_about_on_every_pass(tmp_path: Path) -> None:
+    script = Scripted(refusal=Refusal("quota", "exceeded quota: q", passing=True))
+    calls = Calls(lambda: None, script.clock)
+    made, _ = backend(script, tmp_path, calls)
+
+    def look() -> int:
+        made.observe()
+        while calls.flying(("create", KEY)):
+            time.sleep(0.001)
+        return script.created
+
+    made.launch(SPEC)
+    assert look() == 1
+    for _ in range(5):
+        script.now += REFUSED / 10
+        assert look() == 1
+    assert made.observe()[KEY].cause == "quota"
+    script.now += REFUSED
+    assert look() == 2
+    calls.stop()
+
+
+def test_a_log_is_kept_when_the_store_is_back_and_given_up_when_its_node_is_lost(tmp_path: Path) -> None:
+    script, store = Scripted(), Unsteady(DirectoryStore(tmp_path), away=True)
+    any_script: Any = script
+    any_store: Any = store
+    calls: Any = AtOnce()
+    endings = Endings(any_script, any_store, "s", calls, script.clock)
+    seen = Seen("ended", pod="p")
+    for _ in range(2 * TRIES):
+        assert endings.verdict(KEY, seen, by_us=False) is None
+    store.away, script.away = False, True
+    for _ in range(2 * TRIES):
+        assert endings.verdict(KEY, seen, by_us=False) is None  # an API server that is away soon is back
+    script.away = False
+    end = endings.verdict(KEY, seen, by_us=False)
+    assert end is not None
+    assert end.evidence["log"] == "the last line"
+    assert store.get(log_key("s", *KEY, "log")) == b"the last line\n"
+
+    script.away = True
+    for _ in range(TRIES):
+        script.now += LONG / 2
+        assert endings.settled().get((1, 1)) is None
+        end = endings.verdict((1, 1), seen, by_us=False)
+    assert end is not None
