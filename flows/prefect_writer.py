@@ -14,13 +14,14 @@ from uuid import UUID
 import httpx
 from prefect import task
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.objects import State, StateType
 from prefect.settings import temporary_settings
 from prefect.states import Cancelled, Completed, Failed, Running
 
 from flows.outbox import Outbox
-from flows.report import Artifact, artifacts, duration, number, plural
+from flows.prefect_gallery import Gallery
+from flows.report import duration, number, plural
+from flows.report_artifacts import Artifact, artifacts, pictures
 from flows.view import Leg, LegEnded, LegStarted, StudyView
 from hpo_engine.types import Outcome
 
@@ -33,6 +34,7 @@ class Pace:
     """Seconds: between versions of an artifact, between looks at the run, for a request, after an error."""
 
     artifacts: float = 5.0
+    pictures: float = 10.0
     state: float = 3.0
     request: float = 3.0
     pause: float = 1.0  # doubled with each further error
@@ -73,7 +75,7 @@ class PrefectWriter:
         self._messages = 0  # those of the view that were put into the outbox
         self._lines = 0
         self._told: dict[Hashable, UUID] = {}  # legs whose start Prefect has: their task runs
-        self._drawn: dict[str, UUID] = {}  # artifacts by key
+        self._gallery = Gallery(run)
         self._refused = 0  # what Prefect answered with an error of ours
         self._until = float("inf")  # when to give up, once closing
         self._outbox.put("title", Title(study, (f"study:{study}",)))
@@ -132,12 +134,15 @@ class PrefectWriter:
                     self._rest(min(self._pace.longest_pause, self._pace.pause * 2 ** min(errors - 1, 10)))
 
     def _serve(self, client: SyncPrefectClient) -> None:
-        drawn = looked = -float("inf")
+        drawn = pictured = looked = -float("inf")
         while not self._over():
             at = time.monotonic()
             if self._view and (at - drawn > self._pace.artifacts or self._closing):
                 view, self._view, drawn = self._view, None, at
-                for artifact in artifacts(view):
+                shown = artifacts(view)
+                if at - pictured > self._pace.pictures or self._closing:
+                    shown, pictured = (*shown, *pictures(view)), at
+                for artifact in self._gallery.changed(shown):
                     self._outbox.put(artifact.key, artifact, urgent=True)
             if self._watch and at - looked > self._pace.state and not self.cancelled.is_set():
                 looked = at
@@ -153,7 +158,7 @@ class PrefectWriter:
                 case LegStarted() | LegEnded():
                     self._tell_leg(client, key, item)
                 case Artifact():
-                    self._draw(client, item)
+                    self._gallery.draw(client, item)
                 case Title(name, tags):
                     client.update_flow_run(self._run, name=name, tags=tags)
                 case str():
@@ -178,21 +183,6 @@ class PrefectWriter:
             if has is not state.type:
                 client.set_task_run_state(run, state, force=True)
             del self._told[key]
-
-    def _draw(self, client: SyncPrefectClient, artifact: Artifact) -> None:
-        known = self._drawn.get(artifact.key)
-        if known is not None:  # in place: a long study would leave thousands of versions
-            client.update_artifact(
-                known, ArtifactUpdate(data=artifact.data, description=artifact.description)
-            )
-            return
-        made = client.create_artifact(
-            ArtifactCreate(
-                key=artifact.key, type=artifact.kind, data=artifact.data, description=artifact.description,
-                flow_run_id=self._run,
-            )
-        )  # fmt: skip
-        self._drawn[artifact.key] = made.id
 
     def _look(self, client: SyncPrefectClient) -> None:
         state = client.read_flow_run(self._run).state

@@ -1,40 +1,13 @@
-"""Views as words: markdown for Prefect's artifacts, and a result as text and as JSON. Pure functions."""
+"""Views as words: single values, and a result as text and as JSON. Pure functions."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from flows.view import Best, Failures, Level, StudyView
 
 NOTHING = "–"
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """What Prefect is asked to show: `kind` is Prefect's type, `data` markdown, or a number of percent."""
-
-    key: str
-    kind: str
-    data: str | float
-    description: str = ""
-
-
-def artifacts(view: StudyView) -> tuple[Artifact, ...]:
-    """All artifacts of a study; failures only once there are some."""
-    name = slug(view.study)
-    shown = [
-        Artifact(f"{name}-progress", "progress", round(100 * view.budget.fraction, 1), view.budget.text),
-        Artifact(f"{name}-summary", "markdown", progress_markdown(view)),
-        Artifact(f"{name}-rungs", "markdown", rungs_markdown(view)),
-        Artifact(f"{name}-best", "markdown", best_markdown(view)),
-    ]
-    if view.failures:
-        shown.append(Artifact(f"{name}-failures", "markdown", failures_markdown(view)))
-    return tuple(shown)
 
 
 # -- words for single values -----------------------------------------------------------------------
@@ -74,67 +47,9 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def slug(name: str) -> str:
-    """A study's name as Prefect allows it in an artifact's key: lower-case letters, digits, dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "study"
-
-
-# -- markdown --------------------------------------------------------------------------------------
-
-
-def progress_markdown(view: StudyView) -> str:
-    rows = [
-        ("method", view.method),
-        ("running for", duration(view.elapsed)),
-        ("budget", view.budget.text or NOTHING),
-        ("trials", tally(view)),
-        (f"{view.unit}s run", savings(view)),
-        (view.objective, number(view.best.value if view.best else None)),
-    ]
-    state = f"ended: {view.finished}" if view.finished else view.waiting or "running"
-    return f"# {view.study}\n\n{cell(state)}\n\n" + table(("", ""), rows)
-
-
-def rungs_markdown(view: StudyView) -> str:
-    header = (view.unit, "recorded", "kept", "running", f"best {view.objective}")
-    return f"# Rungs of {view.study}\n\n" + table(header, [level_row(level) for level in view.levels])
-
-
 def level_row(level: Level) -> tuple[str, str, str, str, str]:
     kept = NOTHING if level.kept is None else str(level.kept)
     return str(level.level), str(level.recorded), kept, str(level.running), number(level.best)
-
-
-def best_markdown(view: StudyView) -> str:
-    if view.best is None:
-        return f"# Best of {view.study}\n\nNothing has been measured yet.\n"
-    best = view.best
-    config = table(("hyper-parameter", "value"), [(name, setting(v)) for name, v in best.config.items()])
-    metrics = table(("metric", "value"), [(name, number(v)) for name, v in objective_first(view, best)])
-    saved = f"\nCheckpoint: `{best.checkpoint}`\n" if best.checkpoint else ""
-    return f"# Best of {view.study}\n\n{where(view, best)}\n\n{config}\n{metrics}{saved}"
-
-
-def failures_markdown(view: StudyView) -> str:
-    rows = [
-        (failures.outcome.value, str(failures.count), f"trial {failures.trial}, attempt {failures.attempt}",
-         failures.last_line or NOTHING)
-        for failures in view.failures
-    ]  # fmt: skip
-    return f"# Failures of {view.study}\n\n" + table(
-        ("class", "attempts", "for example", "its last line"), rows
-    )
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(cell(text) for text in line)} |\n" for line in lines)
-
-
-def cell(text: str) -> str:
-    """User's text that cannot break out of its cell, nor be read as HTML."""
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
-    return " ".join(escaped.split())
 
 
 # -- the result ------------------------------------------------------------------------------------
@@ -197,8 +112,12 @@ def savings(view: StudyView) -> str:
 def failure_line(failures: Failures, store: str = "") -> str:
     example = f"trial {failures.trial}, attempt {failures.attempt}"
     said = f": {failures.last_line.strip()}" if failures.last_line.strip() else ""
-    logs = f"\n  {store}/trials/{failures.trial:08d}/logs/{failures.attempt:04d}.stderr" if store else ""
+    logs = f"\n  {log_file(store, failures.trial, failures.attempt)}" if store else ""
     return f"Failed attempts, {failures.outcome.value}: {failures.count}, e.g. {example}{said}{logs}"
+
+
+def log_file(store: str, trial: int, attempt: int) -> str:
+    return f"{store}/trials/{trial:08d}/logs/{attempt:04d}.stderr"
 
 
 def result_json(view: StudyView) -> str:

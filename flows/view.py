@@ -5,11 +5,13 @@ The objective is the number that the user's code reported, never negated; `mode`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from hpo_engine.types import Config, Outcome
+from flows.effort import Effort
+from flows.spent import Spent
+from hpo_engine.types import Config, Outcome, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,38 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """One that the user may want to look into; `log`: the last lines of what its code printed."""
+
+    trial: int
+    attempt: int
+    outcome: Outcome
+    at: float  # seconds since the epoch
+    seconds: float
+    message: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A report that was the best of the study."""
+
+    seconds: float  # since the study began
+    trial: int
+    resource: int
+    value: float  # the objective
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """What pictures are drawn from. Both lists only ever grow: another thread may read them meanwhile."""
+
+    reports: Sequence[Sequence[Report]] = field(default=(), compare=False)  # by trial, in order of resource
+    gains: Sequence[Gain] = ()
+    seconds: float = 0.0  # from the study's beginning to the last event
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """How much of the budget is used: the part nearest to its end. `fraction` is in [0, 1]."""
 
@@ -91,8 +125,12 @@ class StudyView:
     units: int = 0  # resource units run, repeated ones included
     full_units: int = 0  # what the same trials would have run at full length
     failures: tuple[Failures, ...] = ()
+    failed: tuple[FailedAttempt, ...] = ()  # the newest ones, oldest first
     messages: tuple[str, ...] = ()  # what the user is told once, oldest first; only ever appended to
     budget: Budget = Budget()
+    spent: Spent = field(default_factory=Spent)
+    curves: Curves = Curves()
+    effort: Effort = field(default_factory=Effort)
     waiting: str = ""  # why nothing was decided, "" when something was
     finished: str = ""  # why the study ended, "" while it goes on
     store: str = ""  # URI of the store

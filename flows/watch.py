@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections import deque
+
+from flows.effort import NO_EFFORT, Effort
+from flows.evidence import evidence, said
+from flows.gains import Gains
+from flows.spent import Ledger
 from flows.study import Study
-from flows.view import Best, Budget, Counts, Failures, Leg, LegEnded, LegStarted, Level, Slot, StudyView
+from flows.view import (
+    Best,
+    Budget,
+    Counts,
+    Curves,
+    FailedAttempt,
+    Failures,
+    Leg,
+    LegEnded,
+    LegStarted,
+    Level,
+    Slot,
+    StudyView,
+)
 from hpo_engine.history import History
 from hpo_engine.types import (
     AttemptEnded,
     AttemptStarted,
-    Blame,
     Event,
     Opened,
     Outcome,
@@ -19,6 +37,9 @@ from hpo_engine.types import (
     Waiting,
 )
 
+FAILED = 20  # failed attempts that are kept in full
+NO_FAILURE = (Outcome.OK, Outcome.INTERRUPTED)
+
 
 class Watch:
     """A fold of the events, beside the history, into what only people need: failures, legs, messages."""
@@ -26,6 +47,9 @@ class Watch:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._failures: dict[Outcome, Failures] = {}
+        self._failed: deque[FailedAttempt] = deque(maxlen=FAILED)
+        self._gains = Gains(study.objective())
+        self._ledger = Ledger(study.levels()[-1], study.kubernetes.gpus)
         self._values: dict[int, float] = {}  # trial -> its last objective
         self._reached: dict[int, int] = {}
         self._repeats: set[int] = set()  # trials whose last attempt began after a report
@@ -40,6 +64,8 @@ class Watch:
         self._causes: dict[int, str] = {}  # what live trials wait for
 
     def saw(self, event: Event, at: float) -> None:
+        self._gains.saw(event, at)
+        self._ledger.saw(event)
         match event:
             case Report():
                 self._values[event.trial] = event.metrics.get(self._study.metrics[0].name, float("nan"))
@@ -88,15 +114,24 @@ class Watch:
         )
         if event.units and not event.started_at and event.trial in self._repeats:
             self._restarted(event)
-        if event.outcome.blame is not Blame.NOBODY:
-            before = self._failures.get(event.outcome)
-            self._failures[event.outcome] = Failures(
-                event.outcome,
-                (before.count if before else 0) + 1,
-                event.trial,
-                event.attempt,
-                said(event).splitlines()[-1] if said(event) else "",
+        if event.outcome not in NO_FAILURE and not stopped:
+            self._failure(event, at)
+
+    def _failure(self, event: AttemptEnded, at: float) -> None:
+        before, text = self._failures.get(event.outcome), said(event)
+        self._failures[event.outcome] = Failures(
+            event.outcome,
+            (before.count if before else 0) + 1,
+            event.trial,
+            event.attempt,
+            text.splitlines()[-1] if text else "",
+        )
+        message, log = evidence(event)
+        self._failed.append(
+            FailedAttempt(
+                event.trial, event.attempt, event.outcome, at, event.seconds, message, "\n".join(log)
             )
+        )
 
     def _restarted(self, event: AttemptEnded) -> None:
         """Told once: the user may not know that the training code writes no checkpoints."""
@@ -119,7 +154,13 @@ class Watch:
         return legs
 
     def view(
-        self, history: History, *, elapsed: float, waiting: str = "", workers: int | None = None
+        self,
+        history: History,
+        *,
+        elapsed: float,
+        waiting: str = "",
+        workers: int | None = None,
+        effort: Effort = NO_EFFORT,
     ) -> StudyView:
         """O(running trials): it is made on each pass."""
         study, top = self._study, history.levels[-1]
@@ -138,8 +179,12 @@ class Watch:
             units=history.units,
             full_units=started * top,
             failures=tuple(self._failures.values()),
+            failed=tuple(self._failed),
             messages=tuple(self.messages),
             budget=self._budget(history, elapsed),
+            spent=self._ledger.spent(),
+            curves=Curves(history.reports, self._gains.found, self._gains.seconds),
+            effort=effort,
             waiting=waiting,
             finished=history.finished.reason if history.finished else "",
         )
@@ -195,11 +240,3 @@ class Watch:
             parts.append((0.0, f"until {self._study.metrics[0].name} reaches {budget.target:g}"))
         fraction, text = max(parts)
         return Budget(text, min(1.0, fraction))
-
-
-def said(end: AttemptEnded) -> str:
-    """The last lines that the training code logged; the very last of them after what ended it."""
-    log = [line.strip() for line in end.evidence.get("log", "").splitlines() if line.strip()]
-    message = end.evidence.get("message", "") or end.evidence.get("signal", "")
-    last = " | ".join(part for part in (message, log[-1] if log else "") if part)
-    return "\n".join([*log[:-1], last]).strip()

@@ -9,18 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from flows.report import (
-    artifacts,
-    best_markdown,
-    cell,
-    duration,
-    failures_markdown,
-    number,
-    result_json,
-    result_text,
-    rungs_markdown,
-    slug,
-)
+from flows.report import duration, number, result_json, result_text
 from flows.view import Best, Budget, Counts, Failures, Level, StudyView
 from hpo_engine.types import Outcome
 
@@ -75,45 +64,6 @@ Epochs run: 0.
 To go on: abohb tune s.yaml
 """
     )
-
-
-def test_the_rung_table() -> None:
-    assert (
-        rungs_markdown(VIEW)
-        == """\
-# Rungs of digits
-
-| epoch | recorded | kept | running | best val_error |
-| --- | --- | --- | --- | --- |
-| 1 | 60 | 20 | 0 | 0.2 |
-| 3 | 20 | 6 | 0 | 0.05 |
-| 9 | 6 | – | 0 | 0.0123 |
-"""
-    )
-
-
-def test_the_best_configuration_begins_with_the_objective() -> None:
-    lines = best_markdown(VIEW).splitlines()
-    assert lines[2] == "trial 17 after 27 epochs"
-    assert lines.index("| val_error | 0.0123 |") < lines.index("| test_error | 0.0155 |")
-    assert lines[-1] == "Checkpoint: `/data/digits/trials/00000017/checkpoints/00000027.json`"
-    assert "Nothing has been measured yet." in best_markdown(EMPTY)
-
-
-def test_a_log_line_cannot_break_the_table_of_failures() -> None:
-    assert failures_markdown(VIEW).splitlines()[-1] == (
-        "| user error | 3 | trial 5, attempt 2 | ValueError: a \\| b &lt;c> |"
-    )
-    assert cell("a\nb`") == "a b\\`"
-
-
-@pytest.mark.parametrize("view", [VIEW, EMPTY])
-def test_artifacts_have_keys_that_prefect_takes_and_data(view: StudyView) -> None:
-    shown = {artifact.key: artifact for artifact in artifacts(replace(view, study="My Study_1"))}
-    parts = ["progress", "summary", "rungs", "best"] + (["failures"] if view.failures else [])
-    assert list(shown) == [f"my-study-1-{part}" for part in parts]
-    assert shown["my-study-1-progress"].data == 100 * view.budget.fraction
-    assert [slug("é!"), slug("A__b 1")] == ["study", "a-b-1"]
 
 
 def test_the_json_has_every_number_in_full_and_null_for_what_is_not_one() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from flows.session import replay
 from flows.study import Study
-from flows.view import Budget, Counts, LegEnded, LegStarted, Level, Slot, StudyView
+from flows.view import Budget, Counts, FailedAttempt, LegEnded, LegStarted, Level, Slot, StudyView
 from flows.watch import Watch
 from hpo_engine.history import History
 from hpo_engine.types import (
@@ -233,3 +233,38 @@ def test_the_budget_that_is_shown_is_the_one_it_was_opened_with() -> None:
     now = make_study("asha", budget={"trials": 20})
     assert view(study, [Opened(study.model_dump(mode="json")), *trial(0)]).budget.text == "1 of 9 trials"
     assert view(study, [Opened(now.model_dump(mode="json")), *trial(0)]).budget.text == "1 of 20 trials"
+
+
+# -- failures ------------------------------------------------------------------------------------------
+
+
+def test_failures_are_counted_by_class_and_the_newest_are_kept_in_full() -> None:
+    study = make_study("asha", max_failures=99, **ACCURACY)
+    events: list[Event] = [Start(0, {"x": 0.1}, 3)]
+    for attempt in range(1, 31):
+        told = {"message": f"exited {attempt}", "log": "Traceback\n  x = 1\nValueError: no\n"}
+        events += [
+            AttemptStarted(0, attempt),
+            AttemptEnded(0, attempt, Outcome.USER_ERROR, seconds=2.0, evidence=told),
+        ]
+    shown = view(study, events)
+    assert [(f.outcome, f.count, f.last_line) for f in shown.failures] == [
+        (Outcome.USER_ERROR, 30, "exited 30 | ValueError: no")
+    ]
+    assert [failed.attempt for failed in shown.failed] == list(range(11, 31))
+    assert shown.failed[-1] == FailedAttempt(
+        0, 30, Outcome.USER_ERROR, 60.0, 2.0, "exited 30", "Traceback\n  x = 1\nValueError: no"
+    )
+
+
+def test_an_image_that_cannot_be_pulled_is_a_failure_that_is_shown() -> None:
+    study = make_study("asha", **ACCURACY)
+    shown = view(study, [*trial(0), AttemptEnded(0, 1, Outcome.IMAGE, evidence={"message": "not found"})])
+    assert [(f.outcome, f.last_line) for f in shown.failures] == [(Outcome.IMAGE, "not found")]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.KILLED, Outcome.USER_ERROR])
+def test_how_an_attempt_goes_that_was_told_to_stop_is_no_failure(outcome: Outcome) -> None:
+    study = make_study("asha-stop", **ACCURACY)
+    shown = view(study, [*trial(0, 0.1, until=9), Stop(0, "rank 4 of 4"), AttemptEnded(0, 1, outcome)])
+    assert (shown.failures, shown.failed) == ((), ())
