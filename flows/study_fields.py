@@ -30,7 +30,7 @@ def read_fields(data: Mapping[Any, object]) -> tuple[dict[str, Any], list[tuple[
         if name in data:
             value, errors = _read(name, data[name])
             draft |= {name: value} if value is not None or not errors else {}
-            found += _explained(name, errors)
+            found += _explained(Study, (name,), errors)
         elif name in meant:
             continue  # misspelt: unknown, not missing
         elif field.is_required():
@@ -39,6 +39,15 @@ def read_fields(data: Mapping[Any, object]) -> tuple[dict[str, Any], list[tuple[
             draft[name] = _drafted(field.get_default(call_default_factory=True))
     _name_metrics(draft, data.get("metrics"))
     return draft, found
+
+
+def mistakes_in(model: type[BaseModel], data: object) -> list[tuple[Path, str]]:
+    """The same words for any other file that a person writes."""
+    try:
+        model.model_validate(data)
+    except ValidationError as error:
+        return _explained(model, (), error.errors(include_url=False))
+    return []
 
 
 def _name_metrics(draft: dict[str, Any], given: Any) -> None:
@@ -98,8 +107,10 @@ class _Place:
         return dict(self.holder.model_fields) if self.holder else {}
 
 
-def _explained(name: str, errors: list[ErrorDetails]) -> list[tuple[Path, str]]:
-    walked = [(error, _walk((name, *error["loc"]))) for error in errors]
+def _explained(
+    model: type[BaseModel], at: tuple[str, ...], errors: list[ErrorDetails]
+) -> list[tuple[Path, str]]:
+    walked = [(error, _walk(model, (*at, *error["loc"]))) for error in errors]
     misspelt = {
         (*at.path[:-1], near(at.path[-1], at.fields))
         for error, at in walked
@@ -110,9 +121,9 @@ def _explained(name: str, errors: list[ErrorDetails]) -> list[tuple[Path, str]]:
     ]
 
 
-def _walk(loc: tuple[str | int, ...]) -> _Place:
+def _walk(model: type[BaseModel], loc: tuple[str | int, ...]) -> _Place:
     """Pydantic's location has, besides the steps of the file, the tag of each union on the way."""
-    annotation: Any = Study
+    annotation: Any = model
     holder = None
     path: list[str | int] = []
     for step in loc:

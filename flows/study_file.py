@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from flows.study_checks import problems
 from flows.study_fields import read_fields
 from flows.study_words import Path as Steps
 from flows.study_words import dotted, near, shown
-from flows.study_yaml import Document, read_yaml
+from flows.study_yaml import Document, line_of, read_yaml
 from hpo_engine.types import AbohbError
 
 
@@ -41,15 +42,14 @@ class StudyError(AbohbError):
 def load_study(path: str | Path) -> Study:
     """The study in a YAML file, its store and workdir absolute. StudyError lists all mistakes."""
     path = Path(path)
-    document = read_yaml(_text_of(path))
+    document = read_yaml(read_text(path))
     return _study(document, str(path), path.absolute().parent)
 
 
 def parse_study(data: Mapping[str, Any], folder: str | Path = ".") -> Study:
     """The same from Python; relative paths are relative to `folder`."""
-    return _study(
-        Document(data if not isinstance(data, Study) else data.model_dump()), "", Path(folder).absolute()
-    )
+    given = data.model_dump(exclude_unset=True) if isinstance(data, Study) else data
+    return _study(Document(given), "", Path(folder).absolute())
 
 
 def _study(document: Document, file: str, folder: Path) -> Study:
@@ -64,17 +64,23 @@ def _study(document: Document, file: str, folder: Path) -> Study:
         found = [Problem("", None, _no_study(data))]
     if found:
         raise StudyError(sorted(found, key=lambda problem: problem.line or _LAST), file)
-    study = Study.model_validate(data)
+    study = Study.model_validate(with_store(data))
     return study.model_copy(
         update={"store": _absolute(study.store, folder), "workdir": _absolute(study.workdir, folder)}
     )
 
 
+def with_store(data: Any) -> Any:
+    """A study that names no store is kept where ABOHB_STORE says."""
+    store = os.environ.get("ABOHB_STORE")
+    return {"store": store, **data} if store else data
+
+
 def _problems(document: Document, data: Mapping[Any, object]) -> Iterator[Problem]:
-    draft, wrong = read_fields(data)
+    draft, wrong = read_fields(with_store(data))
     for path, text in [*wrong, *problems(draft)]:
         path = _standing(data, path)
-        yield Problem(dotted(path), _line(document.lines, path), text)
+        yield Problem(dotted(path), line_of(document.lines, path), text)
 
 
 def _standing(data: object, path: Steps) -> Steps:
@@ -98,19 +104,14 @@ def _no_study(data: object) -> str:
     return f"got {shown(data)}, expected keys and values, beginning with name: and command:"
 
 
-def _line(lines: Mapping[Steps, int], path: Steps) -> int | None:
-    """Of the key itself, else of the section that it is missing in."""
-    places = (lines.get(path[:end]) for end in range(len(path), 0, -1))
-    return next((line for line in places if line is not None), None)
-
-
 def _absolute(path: str, folder: Path) -> str:
     if path.startswith("s3://"):
         return path
     return str((folder / Path(path).expanduser()).resolve())
 
 
-def _text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """StudyError: there is no such text."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

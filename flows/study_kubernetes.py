@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
@@ -17,6 +18,22 @@ def check_quantity(value: str) -> str:
     if not re.fullmatch(r"\d+(\.\d+)?([munkMGTPE]|[KMGTPE]i|[eE]\d+)?", value):
         raise ValueError(f"got {value!r}, expected a quantity such as 500m, 2 or 4Gi")
     return value
+
+
+_UNITS = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3}
+_UNITS |= {unit: 1000.0 ** (power + 2) for power, unit in enumerate("MGTPE")}
+_UNITS |= {f"{unit}i": 1024.0 ** (power + 1) for power, unit in enumerate("KMGTPE")}
+_UNITS["K"] = 1e3
+
+
+def amount_of(quantity: str) -> float:
+    """A quantity as a number: of bytes, or of CPUs.
+
+    >>> amount_of("500m"), amount_of("4Gi"), amount_of("2e3")
+    (0.5, 4294967296.0, 2000.0)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?(?:[eE]\d+)?)([A-Za-z]*)", quantity)
+    return float(found[1]) * _UNITS.get(found[2], 1.0) if found else 0.0
 
 
 def check_name(value: str) -> str:
@@ -159,3 +176,15 @@ def kubernetes_problems(draft: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
                 )
         for missing in (value for value in known if value not in values):
             yield ("kubernetes", "gpus", "values"), f"lacks {shown(missing)}, a value of {by}"
+
+
+def cluster_problems(draft: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a study lacks to run on a cluster; fields that are not valid are passed over."""
+    image, store, section = draft.get("image", ""), draft.get("store"), draft.get("kubernetes")
+    if image is None:
+        yield "image", "is missing; on Kubernetes a trial is a container of an image"
+    if store is not None and not store.startswith("s3://"):
+        yield "store", f"is {store}; pods share no directory with us, give s3://bucket/prefix"
+    if section is not None and not (section.agent_image or os.environ.get("ABOHB_AGENT_IMAGE")):
+        message = "is missing, and so is the variable ABOHB_AGENT_IMAGE (docs/kubernetes.md)"
+        yield "kubernetes.agent_image", message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from string import Formatter
 from typing import Any
@@ -57,6 +58,8 @@ def _parts(template: str) -> list[tuple[str, str | None, str | None, str | None]
             raise ValueError(
                 f"{template!r} has braces without a name; a brace itself is written {{{{ or }}}}"
             )
+        if spec and re.search(r"\d{4}", spec):
+            raise ValueError(f"{template!r} has a format of more than 999 characters")
         if spec and ("{" in spec or "}" in spec):
             raise ValueError(f"{template!r} has braces within a format; write the format out")
     return parts

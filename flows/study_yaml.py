@@ -20,6 +20,13 @@ class Document:
     problems: tuple[tuple[Path, int | None, str], ...] = ()
 
 
+MOST = 100_000  # entries: a few aliases of aliases would fill any memory
+
+
+class _TooLargeError(Exception):
+    pass
+
+
 class _Loader(yaml.SafeLoader):
     """The scalars of YAML 1.2's core schema instead of those of 1.1."""
 
@@ -65,7 +72,15 @@ def read_yaml(text: str) -> Document:
         return Document(problems=(((), None, f"is not valid YAML: {str(error).splitlines()[0]}"),))
     except RecursionError:
         return Document(problems=(((), None, "is nested too deep for a study"),))
+    except _TooLargeError:
+        return Document(problems=(((), None, f"has more than {MOST} entries, aliases filled in"),))
     return Document(data, reader.lines, tuple(reader.problems))
+
+
+def line_of(lines: Mapping[Path, int], path: Path) -> int | None:
+    """Of the key itself, else of the section that it is missing in."""
+    places = (lines.get(path[:end]) for end in range(len(path), 0, -1))
+    return next((line for line in places if line is not None), None)
 
 
 def _broken(error: yaml.MarkedYAMLError) -> Document:
@@ -87,6 +102,8 @@ class _Reader:
 
     def value(self, node: yaml.Node, path: Path) -> object:
         self.lines.setdefault(path, node.start_mark.line + 1)
+        if len(self.lines) > MOST:
+            raise _TooLargeError
         if id(node) in self.open:
             return self._odd(node, path, "an alias that contains itself")
         if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:

@@ -55,6 +55,7 @@ TABLE = [
     (3, "args: [{learning_rate}]", ['study.yaml:3 args[0]: got keys and values, expected text; put text with { } or [ ] in quotes: "{lr}"']),
     (3, 'args: ["--lr={lerning_rate}"]', ["study.yaml:3 args[0]: {lerning_rate} is no hyper-parameter; did you mean 'learning_rate'?"]),
     (3, 'args: ["{}"]', ["study.yaml:3 args[0]: '{}' has braces without a name; a brace itself is written {{ or }}"]),
+    (3, 'args: ["{units:9999}"]', ["study.yaml:3 args[0]: '{units:9999}' has a format of more than 999 characters"]),
     (3, 'args: ["{units"]', ["study.yaml:3 args[0]: '{units' is no template (expected '}' before end of string); a brace itself is written {{ or }}"]),
     (3, 'args: ["{optimizer:.2f}"]', ["study.yaml:3 args[0]: '{optimizer:.2f}' cannot be written for optimizer = 'adam': Unknown format code 'f' for object of type 'str'"]),
     (3, 'args: ["{learning_rate:d}"]', ["study.yaml:3 args[0]: '{learning_rate:d}' cannot be written for learning_rate = 0.0001: Unknown format code 'd' for object of type 'float'"]),
