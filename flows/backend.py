@@ -1,9 +1,16 @@
+"""What the loop asks of a place where attempts run."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from hpo_engine.types import AbohbError
 from operators.attempt import AttemptSpec, Observed
+
+
+class AwayError(AbohbError):
+    """The cluster or the store does not answer; the same call may go well later."""
 
 
 class Backend(Protocol):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hpo_engine.history import History
-from hpo_engine.types import AttemptStarted, Held, Released
+from hpo_engine.types import AttemptStarted, Held, Released, Status
+
+CANCELLED = "cancelled by a person"  # the reason of a stop that the method has not decided
 
 
-def allowed(history: History, workers: int) -> int:
-    """How many may be at work: as the study says, unless a person has steered it."""
+def allowed(history: History, workers: int, most: int | None = None) -> int:
+    """How many may be at work: as the study says, unless a person has steered it; never more than `most`."""
     steered = history.settings
-    return 0 if steered.get("paused") else steered.get("workers", workers)
+    wanted = 0 if steered.get("paused") else steered.get("workers", workers)
+    return wanted if most is None else min(wanted, most)
 
 
 def occupied(history: History) -> int:
@@ -36,3 +39,13 @@ def due(history: History, workers: int) -> list[AttemptStarted]:
     room = max(0, workers - len(history.live))
     ready = (history.trials[id] for id in history.running if id not in history.live)
     return [AttemptStarted(trial.id, trial.attempt + 1) for trial in ready if not trial.held][:room]
+
+
+def uncancellable(history: History, id: int) -> str:
+    """Why a person cannot cancel a trial; "" when it runs, or is paused and might go on."""
+    if id >= len(history.trials):
+        return f"there is no trial {id}; so far there are {len(history.trials)}, counted from 0"
+    trial = history.trials[id]
+    if trial.status in (Status.RUNNING, Status.PAUSED):
+        return ""
+    return f"trial {id} has ended already: {trial.reason or trial.status}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from flows.cli_look import add_commands as add_looking
 from flows.cli_steer import add_commands as add_steering
+from flows.cli_submit import add_commands as add_submitting
 from flows.cli_words import CODES, FAILED, INTERRUPTED, OK, OWNED, UNUSABLE, WRONG, command_line
 from hpo_engine.types import AbohbError
 
@@ -73,6 +74,7 @@ def _parser(*, simulate: bool = True) -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="as one JSON object")
     _add_place(check, None, "kubernetes: ask the cluster and the store as well, leaving nothing behind")
     check.set_defaults(run=_check)
+    add_submitting(commands)
     add_looking(commands)
     add_steering(commands)
     simulation = commands.add_parser("simulate", help="replay recorded learning curves through a method")
@@ -190,13 +192,14 @@ def _say(stream):  # type: ignore[no-untyped-def]
 
 
 def _code(error: AbohbError) -> int:
+    from flows.backend import AwayError
     from operators.journal import Fenced, JournalError
     from operators.lease import Owned
     from operators.store import StoreError
 
     if isinstance(error, (Owned, Fenced)):
         return OWNED
-    return UNUSABLE if isinstance(error, (JournalError, StoreError)) else WRONG
+    return UNUSABLE if isinstance(error, (JournalError, StoreError, AwayError)) else WRONG
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The commands that steer a study: stop, pause, resume and set."""
+"""The commands that steer a study: stop, pause, resume, set and cancel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def add_commands(commands: Commands) -> None:
     change.add_argument(
         "setting", metavar="workers=N", help="fewer than run: the newest pause at their next report"
     )
-    for command in (stop, pause, resume, change):
+    cancel = add_command(commands, "cancel", _cancel, "end one trial for good; the study goes on without it")
+    cancel.add_argument("trial", type=int, metavar="TRIAL", help="its number, as `abohb trials` shows it")
+    for command in (stop, pause, resume, change, cancel):
         command.add_argument(
             "--wait",
             type=_seconds,
@@ -65,6 +67,15 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 def _set(arguments: argparse.Namespace) -> int:
     return _steer(arguments, "workers", _workers(arguments))
+
+
+def _cancel(arguments: argparse.Namespace) -> int:
+    from flows.balance import uncancellable
+
+    looked = looked_at(arguments)
+    if problem := "" if looked.history.finished else uncancellable(looked.history, arguments.trial):
+        raise AbohbError(f"cancel: {problem}")
+    return _steer(arguments, "cancel", arguments.trial)
 
 
 def _steer(arguments: argparse.Namespace, setting: str, value: int) -> int:
@@ -109,6 +120,8 @@ def _done(looked: Looked, setting: str, before: int, arguments: argparse.Namespa
     from flows.report import plural
 
     history, name = looked.history, looked.study.name
+    if setting == "cancel":
+        return f"Trial {arguments.trial} of study {name} is cancelled."
     draining = sum(history.trials[id].held for id in history.live)
     ends = f" {plural(draining, 'running trial')} will pause at the next report." if draining else ""
     if history.settings.get("paused"):

@@ -17,7 +17,8 @@ OK, FAILED, WRONG, OWNED, INTERRUPTED, UNUSABLE = range(6)
 CODES = """\
 exit codes: 0 done, or the study has ended; 1 the study failed, or there is nothing to show, or it was not
 done in time; 2 wrong study file or arguments; 3 another controller has the study; 4 interrupted, cancelled
-or stopped (the same command goes on); 5 the store cannot be used"""
+or stopped (the same command goes on); 5 the store or the
+cluster cannot be used now"""
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

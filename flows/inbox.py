@@ -9,7 +9,7 @@ from hpo_engine.types import AbohbError, Report, Steered
 from operators.attempt import decode_report, inbox_prefix
 from operators.store import Store
 
-SETTINGS = ("workers", "paused", "stopped")
+SETTINGS = ("workers", "paused", "stopped", "cancel")  # cancel: the number of a trial
 
 
 @dataclass(frozen=True, slots=True)

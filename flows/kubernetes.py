@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from flows.backend import Backend
+from flows.backend import AwayError, Backend
 from flows.build import attempt_spec
+from flows.effort import ApiCalls
+from flows.policy import allowed
 from flows.study import Study
 from flows.study_file import Problem, StudyError
+from flows.study_kubernetes import cluster_problems
 from flows.study_store import open_store
 from flows.study_templates import render
 from flows.view import Best
@@ -29,6 +33,7 @@ from operators.kube.jobs import Jobs
 from operators.kube.preflight import preflight
 from operators.kube.settings import PodSettings, StoreAccess, selector
 from operators.kube.slim import slim
+from operators.kube.warnings import Warnings
 from operators.kube.watch import Watcher
 from operators.kube.world import World
 from operators.s3 import S3Store
@@ -52,31 +57,44 @@ class KubernetesPlace:
     store: S3Store
     api: Api
     poll: float = 1.0  # with no news; each watch event begins a pass at once
+    lasting: bool = True
 
     @classmethod
     def connect(cls, study: Study, context: str | None) -> KubernetesPlace:
-        """StudyError: the study is not for a cluster. AbohbError: no cluster, or no store, can be reached."""
-        if problems := list(_problems(study)):
+        """StudyError: it is not for a cluster, or not allowed. AbohbError: no cluster or store is reached."""
+        problems = [Problem(path, None, text) for path, text in cluster_problems(study.draft())]
+        try:
+            study = allowed(study, os.environ)
+        except StudyError as error:
+            problems += error.problems
+        if problems:
             raise StudyError(problems)
         store = open_store(study)
         assert isinstance(store, S3Store)  # by its URL
-        return cls(study, store, connect(context, study.kubernetes.namespace))
+        namespace = study.kubernetes.namespace or os.environ.get("ABOHB_TRIALS_NAMESPACE") or None
+        return cls(study, store, connect(context, namespace))
 
     @property
     def uri(self) -> str:
         return f"{self.study.store}/{self.study.name}"
 
     def check(self) -> None:
-        """PreflightError lists everything at once; nothing is left behind by asking."""
+        """PreflightError, or AwayError, lists everything at once; nothing is left behind by asking."""
         told: list[str] = []
         spec = attempt_spec(self.study, Trial(0, self._example(), self.study.resource.min, attempt=1))
         try:
             job = self._jobs().example(spec, self._image)
         except AbohbError as error:  # a patch that cannot be applied
             told, job = [str(error)], None
-        told += [*preflight(self.api, job), *self._store_problems()]
+        told += preflight(self.api, job)
+        away = any(status == 0 for _, _, status in self.api.calls)
+        try:
+            told += self._store_problems()
+        except OSError as error:
+            told.append(f"store: {error}")
+            away = True
         if told:
-            raise PreflightError(
+            raise (AwayError if away else PreflightError)(
                 f"study {self.study.name!r} cannot run in namespace {self.api.namespace!r}:\n"
                 + "\n".join(f"  {line}" for line in told)
             )
@@ -93,9 +111,7 @@ class KubernetesPlace:
         calls = Calls(changed.set)
         for watcher in watchers:
             if not watcher.synced.wait(SYNC):
-                raise AbohbError(
-                    f"the Kubernetes API at {self.api.host} does not answer: {watcher.away()[1]}"
-                )
+                raise AwayError(f"the Kubernetes API at {self.api.host} does not answer: {watcher.away()[1]}")
         return KubernetesBackend(
             study.name,
             store,
@@ -104,6 +120,7 @@ class KubernetesPlace:
             PinnedImage(store, study.name, self._image),
             Endings(self.api, store, study.name, calls),
             calls,
+            Warnings(self.api, calls),
             changed,
             image_grace=study.kubernetes.image_grace,
         )
@@ -122,6 +139,12 @@ class KubernetesPlace:
                 jobs.own()
                 jobs.disown()
 
+    def calls(self) -> ApiCalls:
+        calls: Counter[tuple[str, int]] = Counter()
+        for (verb, _, status), count in self.api.calls.items():
+            calls[verb, status] += count
+        return calls
+
     # -- the parts -----------------------------------------------------------------------------------
 
     @property
@@ -129,7 +152,7 @@ class KubernetesPlace:
         return self.study.image or ""
 
     def _jobs(self) -> Jobs:
-        return Jobs(self.api, self.study.name, self.settings, self._grants)
+        return Jobs(self.api, self.study.name, self.study.store, self.settings, self._grants)
 
     @cached_property
     def _grants(self) -> Grants | None:
@@ -163,7 +186,7 @@ class KubernetesPlace:
                 yield f"store: its clock and ours are {abs(skew):.0f} s apart; set the clocks (NTP)"
             if self._grants is not None:
                 self._assume(0)
-        except (StoreError, OSError) as error:
+        except StoreError as error:
             yield f"store: {error}"
 
     def settings(self, spec: AttemptSpec) -> PodSettings:
@@ -181,6 +204,7 @@ class KubernetesPlace:
                 wanted.store_endpoint or (None if place.aws else place.endpoint),
                 place.region,
                 wanted.store_secret,
+                os.environ.get("ABOHB_TRIALS_CA"),
             ),
             gpus=wanted.gpus.of(config),
             gpu_resource=wanted.gpus.resource,
@@ -205,14 +229,3 @@ class KubernetesPlace:
 
 def agent_image(study: Study) -> str | None:
     return study.kubernetes.agent_image or os.environ.get("ABOHB_AGENT_IMAGE") or None
-
-
-def _problems(study: Study) -> Iterator[Problem]:
-    if not study.image:
-        yield Problem("image", None, "is missing; on Kubernetes a trial is a container of an image")
-    if not study.store.startswith("s3://"):
-        message = f"is {study.store}; pods share no directory with us, give s3://bucket/prefix"
-        yield Problem("store", None, message)
-    if agent_image(study) is None:
-        message = "is missing, and so is the variable ABOHB_AGENT_IMAGE (docs/kubernetes.md)"
-        yield Problem("kubernetes.agent_image", None, message)

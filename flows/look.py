@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flows.balance import allowed
+from flows.evidence import said
 from flows.session import Replayed, read_on, replay
 from flows.study import FIXED, Study, differences
+from flows.study_parts import check_name
 from flows.view import Best, StudyView
-from flows.watch import said
 from hpo_engine.history import History
 from hpo_engine.types import (
     AbohbError,
@@ -132,14 +133,21 @@ class Looked:
 
 def look(study: Study, store: Store) -> Looked:
     """AbohbError: the store knows nothing of it. JournalError: it cannot be read."""
-    first = next(Journal(store, study.name).read(), None)
+    begun, notes = known(study.name, store, study.store), Notes()
+    return Looked(study, begun, store, replay(begun, store, also=notes.saw), notes)
+
+
+def known(name: str, store: Store, where: str) -> Study:
+    """A study as it was first opened. AbohbError: the store, at `where`, knows nothing of it."""
+    try:
+        check_name(name)  # what a trial has written below its own prefix is no journal
+    except ValueError as error:
+        raise AbohbError(f"study: {error}") from None
+    first = next(Journal(store, name).read(), None)
     opened = next((event for event in first.events if isinstance(event, Opened)), None) if first else None
     if opened is None:
-        raise AbohbError(
-            f"nothing is known of study {study.name!r} in {study.store}: it has not been tuned yet"
-        )
-    begun, notes = Study.model_validate(opened.study), Notes()
-    return Looked(study, begun, store, replay(begun, store, also=notes.saw), notes)
+        raise AbohbError(f"nothing is known of study {name!r} in {where}: it has not been tuned yet")
+    return Study.model_validate(opened.study)
 
 
 def state(looked: Looked, *, alive: bool) -> str:

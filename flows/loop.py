@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from flows.backend import Backend
-from flows.balance import allowed, balance, due, occupied
+from flows.balance import CANCELLED, allowed, balance, due, occupied, uncancellable
 from flows.build import attempt_spec
+from flows.effort import Timing
 from flows.inbox import Inbox
 from flows.study import Study
 from hpo_engine.engine import Engine
@@ -24,6 +25,7 @@ from hpo_engine.types import (
     Fitted,
     Outcome,
     Status,
+    Stop,
     Trial,
     Wait,
     Waiting,
@@ -55,13 +57,16 @@ class Controller:
         engine: Engine,
         journal: Journal,
         clock: Callable[[], float] = time.time,
+        most: int | None = None,  # workers, whatever anybody asks for
     ) -> None:
         self.study = study
         self.engine = engine
         self.history = engine.history
         self.waiting = ""  # what the engine waits for, in words
         self.messages: list[str] = []  # what the user should be told once
+        self.deciding = self.passing = Timing()  # how long the engine takes, and how long a pass
         self._store, self._backend, self._journal, self._clock = store, backend, journal, clock
+        self._most = most
         self._inbox = Inbox(store, study.name)
         self._unwritten: list[Event] = []  # told to the engine, not journalled yet
         self._written: list[Event] = []  # journalled, not returned yet
@@ -73,7 +78,7 @@ class Controller:
 
     @property
     def workers(self) -> int:
-        return allowed(self.history, self.study.workers)
+        return allowed(self.history, self.study.workers, self._most)
 
     @property
     def elapsed(self) -> float:
@@ -97,7 +102,9 @@ class Controller:
         ending = self._ending()
         self._fold_ends(observed, ending)
         for steered in news.steered:
-            if self.history.settings.get(steered.setting) != steered.value:
+            if steered.setting == "cancel":
+                self._cancel_trial(steered.value)
+            elif self.history.settings.get(steered.setting) != steered.value:
                 self._tell(steered)
         if self.history.settings.get("stopped"):
             self.cancel("stopped by `abohb stop`")
@@ -126,6 +133,12 @@ class Controller:
             self._unwritten = []
         elif next(self._journal.read(), None):
             raise Fenced(f"study {self.study.name!r} was opened by another controller; this one has stopped")
+
+    def _cancel_trial(self, id: int) -> None:
+        if problem := uncancellable(self.history, id):
+            self.messages.append(f"not cancelled: {problem}")
+        else:
+            self._tell(Stop(id, CANCELLED))
 
     def _fold_ends(self, observed: World, ending: Ending | None) -> None:
         for id in list(self.history.live):
@@ -203,7 +216,7 @@ class Controller:
     def _fill(self) -> None:
         self.waiting, taken = "", occupied(self.history)
         while taken < self.workers:
-            answer = self.engine.ask()
+            answer, self.deciding = self.deciding.of(self.engine.ask)
             if isinstance(answer, Wait):
                 self.waiting = answer.reason
                 break

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from flows.backend import Backend
+from flows.effort import ApiCalls
+from flows.policy import allowed
 from flows.study import Study
 from flows.study_file import Problem, StudyError
 from flows.study_local import local_problems
@@ -34,6 +36,10 @@ class Place(Protocol):
         """Seconds between passes in which nothing happens."""
 
     @property
+    def lasting(self) -> bool:
+        """Whether trials go on without a controller, for the next one to adopt."""
+
+    @property
     def uri(self) -> str:
         """The study in the store, for people."""
 
@@ -49,9 +55,12 @@ class Place(Protocol):
     def sweep(self) -> None:
         """The study has ended: remove what an earlier controller may have left of it."""
 
+    def calls(self) -> ApiCalls:
+        """How often its API was called, by verb and code."""
+
 
 def place_for(study: Study, on: str, *, context: str | None = None) -> Place:
-    """AbohbError: there is no such place."""
+    """AbohbError: there is no such place, or the policy (docs/policy.md) does not let the study run there."""
     if on == "kubernetes":
         from flows.kubernetes import KubernetesPlace  # the client takes its time to import
 
@@ -59,7 +68,7 @@ def place_for(study: Study, on: str, *, context: str | None = None) -> Place:
     if study.store.startswith("s3://"):
         problem = f"is {study.store}: object storage is used with --on kubernetes, here give file:///dir"
         raise StudyError([Problem("store", None, problem)])
-    return LocalPlace(study)
+    return LocalPlace(allowed(study, os.environ, local=True))
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ class LocalPlace:
 
     study: Study
     poll: float = 0.1  # a pass with no news reads one directory or two
+    lasting: bool = False
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,3 +113,6 @@ class LocalPlace:
         return str(target)
 
     def sweep(self) -> None: ...
+
+    def calls(self) -> ApiCalls:
+        return {}

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from flows.backend import Backend
+from flows.effort import Effort
 from flows.loop import Controller, Ending
 from flows.places import LocalPlace, Place
 from flows.session import Replayed, Session, open_study, replay
@@ -47,19 +48,20 @@ def tune_at(
     *,
     take_over: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
+    leave: Callable[[BaseException], bool] = lambda told: False,
 ) -> tuple[StudyView, Ending]:
     """Tune a study until it ends or is cancelled.
 
     The same study again goes on where it was. Owned, ChangedError, JournalError: it cannot be opened; Fenced:
     another controller took it over meanwhile. An interrupt ends the trials, leaves the study resumable, and
-    is raised again.
+    is raised again; if `leave` answers so of it, the trials go on, for another controller to adopt.
     """
     study, store = place.study, place.store
     if not take_over:
         check_free(store, study.name, time.sleep)
     backend = place.backend()
     try:
-        session = open_study(study, store, backend)
+        session = dataclasses.replace(open_study(study, store, backend), calls=place.calls)
         heartbeat = Heartbeat(store, study.name, session.epoch)
     except BaseException:
         backend.abandon()
@@ -70,8 +72,13 @@ def tune_at(
     except Exception:  # Fenced, or we are at fault: nothing more is touched
         backend.abandon()
         raise
-    except BaseException:
-        backend.close(GRACE)
+    except BaseException as told:  # Ctrl-C, or SIGTERM as Prefect raises it
+        if leave(told):
+            backend.abandon()
+        else:
+            session.controller.cancel("interrupted")
+            _wind_up(session, backend, shows)
+            backend.close(GRACE)
         raise
     finally:
         heartbeat.stop()
@@ -87,28 +94,21 @@ def _drive(
     cancelled: Callable[[], bool],
 ) -> Ending:
     controller, pause = session.controller, poll
-    try:
-        while True:
-            try:
-                ending, pause = _pass(session, shows), poll
-            except OSError as error:  # the store is away: what is not journalled is not done
-                if pause == poll:
-                    session.watch.messages.append(f"the store does not answer ({error}); trying again")
-                    _tell(session, shows)
-                ending, pause = None, min(PATIENCE, max(0.5, 2 * pause))
-            if ending:
-                return ending
-            if heartbeat.lost.is_set():
-                raise Fenced(f"study {controller.study.name!r} was taken over by another controller")
-            if cancelled():
-                controller.cancel("cancelled in Prefect")
-            backend.wait(pause)
-    except Exception:
-        raise
-    except BaseException:  # Ctrl-C, or SIGTERM as Prefect raises it
-        controller.cancel("interrupted")
-        _wind_up(session, backend, shows)
-        raise
+    while True:
+        try:
+            ending, pause = _pass(session, shows), poll
+        except OSError as error:  # the store is away: what is not journalled is not done
+            if pause == poll:
+                session.watch.messages.append(f"the store does not answer ({error}); trying again")
+                _tell(session, shows)
+            ending, pause = None, min(PATIENCE, max(0.5, 2 * pause))
+        if ending:
+            return ending
+        if heartbeat.lost.is_set():
+            raise Fenced(f"study {controller.study.name!r} was taken over by another controller")
+        if cancelled():
+            controller.cancel("cancelled in Prefect")
+        backend.wait(pause)
 
 
 def _wind_up(session: Session, backend: Backend, shows: Sequence[Show]) -> None:
@@ -123,7 +123,7 @@ def _wind_up(session: Session, backend: Backend, shows: Sequence[Show]) -> None:
 def _pass(session: Session, shows: Sequence[Show]) -> Ending | None:
     controller, watch = session.controller, session.watch
     with whole():
-        events, ending = controller.step()
+        (events, ending), controller.passing = controller.passing.of(controller.step)
         now = time.time()
         for event in events:
             watch.saw(event, now)
@@ -160,7 +160,11 @@ def _tell(session: Session, shows: Sequence[Show]) -> None:
 
 def current_view(controller: Controller, session: Session) -> StudyView:
     return session.watch.view(
-        controller.history, elapsed=controller.elapsed, waiting=controller.waiting, workers=controller.workers
+        controller.history,
+        elapsed=controller.elapsed,
+        waiting=controller.waiting,
+        workers=controller.workers,
+        effort=Effort(controller.deciding, controller.passing, session.calls()),
     )
 
 

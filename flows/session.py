@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from flows.backend import Backend
 from flows.build import build_engine
+from flows.effort import ApiCalls
 from flows.loop import Controller
+from flows.policy import most_workers
 from flows.study import Study, differences
 from flows.watch import Watch
 from hpo_engine.engine import Engine
@@ -89,6 +91,7 @@ class Session:
     controller: Controller
     watch: Watch
     epoch: int
+    calls: Callable[[], ApiCalls] = dict  # of the platform's API, so far
 
 
 def open_study(
@@ -116,7 +119,9 @@ def open_study(
     for event in news:
         replayed.engine.tell(event)
         replayed.watch.saw(event, now)
-    controller = Controller(study, store, backend, replayed.engine, replayed.journal, clock)
+    controller = Controller(
+        study, store, backend, replayed.engine, replayed.journal, clock, most=most_workers()
+    )
     return Session(controller, replayed.watch, replayed.journal.epoch)
 
 

@@ -6,15 +6,20 @@ somebody has cancelled the run; when it is slow or gone, tuning does not notice.
 
 from __future__ import annotations
 
+import dataclasses
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from prefect import Flow, flow
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed
 
 from flows.loop import Ending
+from flows.metrics import metered
 from flows.places import Place, place_for
 from flows.prefect_server import outlive, prefect_api
 from flows.prefect_writer import PrefectWriter
@@ -31,7 +36,7 @@ def tune(study: Study, on: Literal["local", "kubernetes"] = "local") -> State[An
     `local`: with processes of the machine that runs this flow; `kubernetes`: with Jobs of the cluster that
     its kube context names, or that it runs in.
     """
-    return _state(*_tuned(place_for(study, on), ())[:2])
+    return state_of(*tuned(place_for(study, on), ())[:2])
 
 
 def tune_in_prefect(
@@ -39,14 +44,18 @@ def tune_in_prefect(
 ) -> tuple[StudyView, Ending, str]:
     """Tune a study inside a run of the flow `tune`, with the configured Prefect or one of our own.
 
-    Raises what `flows.run.tune_at` does, KeyboardInterrupt for SIGTERM too. Whatever becomes of Prefect,
-    the study is tuned; the text says what of it Prefect was not told.
+    Raises what `flows.run.tune_at` does; for SIGTERM KeyboardInterrupt, SystemExit where trials go on
+    without us. Whatever becomes of Prefect, the study is tuned; the text says what it was not told.
     """
     results: list[tuple[StudyView, Ending, str]] = []
 
+    def lasts(told: BaseException) -> bool:
+        """By SIGTERM a pod or a machine is going; Ctrl-C is a person's."""
+        return place.lasting and isinstance(told, TerminationSignal)
+
     def body(study: Study) -> State[Any]:
-        results.append(_tuned(place, shows, take_over=take_over))
-        return _state(*results[-1][:2])
+        results.append(tuned(place, shows, take_over=take_over, leave=lasts))
+        return state_of(*results[-1][:2])
 
     watched: Flow[..., Any] = flow(name="tune", flow_run_name=place.study.name)(body)
     with prefect_api(say) as prefect:
@@ -55,29 +64,55 @@ def tune_in_prefect(
         try:
             outlive(watched, place.study, prefect, say)
         except TerminationSignal as error:
+            if place.lasting:
+                say(f"Told to end: trials of {place.study.name} run on, and the same command adopts them.")
+                sys.exit(128 + signal.SIGTERM)
             raise KeyboardInterrupt from error
     return results[-1]
 
 
-def _tuned(place: Place, shows: Sequence[Show], *, take_over: bool = False) -> tuple[StudyView, Ending, str]:
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+def tuned(
+    place: Place,
+    shows: Sequence[Show],
+    *,
+    take_over: bool = False,
+    leave: Callable[[BaseException], bool] = lambda told: False,
+) -> tuple[StudyView, Ending, str]:
+    """`tune_at`, shown on the flow run around us; the text says what Prefect was not told.
+
+    `leave` is asked when we are told to end: whether the trials shall go on without a controller.
+    """
+    run = this_run()
     if run is None:  # Prefect could not be reached at all
-        return *tune_at(place, shows, take_over=take_over), ""
-    # A runner delivers a cancellation itself, as SIGTERM, and only to runs of a deployment.
+        return *tune_at(place, shows, take_over=take_over, leave=leave), ""
     study = place.study
-    writer = PrefectWriter(study.name, run.id, unit=study.resource.name, watch=run.deployment_id is None)
+    writer = PrefectWriter(study.name, run.id, unit=study.resource.name)
     lost = ""
+
+    def left(told: BaseException) -> bool:
+        return not writer.cancelled.is_set() and leave(told)
+
     try:
-        view, ending = tune_at(
-            place, [*shows, writer], take_over=take_over, cancelled=writer.cancelled.is_set
-        )
+        with metered(study.name) as meters:
+            view, ending = tune_at(
+                place,
+                [*shows, writer, *meters],
+                take_over=take_over,
+                cancelled=writer.cancelled.is_set,
+                leave=left,
+            )
+        writer.show(dataclasses.replace(view, messages=()))  # with the place of the best checkpoint
     finally:
         lost = writer.close()
     return view, ending, lost
 
 
-def _state(view: StudyView, ending: Ending) -> State[Any]:
+def this_run() -> FlowRun | None:
+    context = FlowRunContext.get()
+    return context.flow_run if context else None
+
+
+def state_of(view: StudyView, ending: Ending) -> State[Any]:
     if not ending.final:
         return Cancelled(message=f"{ending.reason}; the same study again goes on where it was")
     return (Failed if ending.failed else Completed)(message=result_text(view))

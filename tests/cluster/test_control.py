@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from flows.study_kubernetes import Kubernetes
 from hpo_engine.types import AttemptEnded, Outcome
 from tests.cluster.aftermath import check_losses, claims
 from tests.cluster.desk import Desk
@@ -15,7 +16,9 @@ from tests.cluster.sleeper import sleeper
 
 pytestmark = pytest.mark.cluster
 
-OWNED, INTERRUPTED = 3, 4
+OWNED, INTERRUPTED, LEFT = 3, 4, 143
+GRACE = 30.0  # seconds that an image may fail to be pulled; 90 unless a study says otherwise
+PROMISE = 120.0  # seconds after which such a study has ended, with the grace that it has by itself
 
 
 def runs(desk: Desk, trials: int) -> bool:
@@ -45,6 +48,22 @@ def test_cancelled_no_job_is_left_and_the_study_goes_on_later(desk: Desk) -> Non
     check_losses(events)
 
 
+def test_sigterm_leaves_the_trials_at_work_for_the_next_controller(desk: Desk) -> None:
+    path, study = sleeper(desk, {"budget": {"trials": 4}, "resource": {"min": 9, "max": 27}}, pace=2.0)
+    run = desk.tune(path)
+    until("two trials run", lambda: runs(desk, 2), 120)
+    before = {job["metadata"]["uid"] for job in desk.cluster.list("jobs")}
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait(within=40) == LEFT, run.text()
+    assert "the same command adopts them" in run.text()
+    assert before <= {job["metadata"]["uid"] for job in desk.cluster.list("jobs")}
+    later = desk.tune(path, "--json")
+    assert later.wait(within=240) == 0, later.text()
+    events = desk.events(study)
+    assert {event.outcome for event in events if isinstance(event, AttemptEnded)} == {Outcome.OK}
+    assert not desk.cluster.left()
+
+
 def test_a_second_controller_is_refused_and_with_take_over_fences_the_first(desk: Desk) -> None:
     path, study = sleeper(desk, {"budget": {"trials": 16}})
     first = desk.tune(path)
@@ -63,12 +82,13 @@ def test_a_second_controller_is_refused_and_with_take_over_fences_the_first(desk
 
 def test_an_image_that_is_not_there_ends_the_study_with_one_message(desk: Desk) -> None:
     registry = (sleeper(desk)[1].image or "").rpartition("/")[0]
-    path, study = sleeper(desk, {"image": f"{registry}/abohb-nothing:none"})
+    changes = {"image": f"{registry}/abohb-nothing:none", "kubernetes": {"image_grace": GRACE}}
+    path, study = sleeper(desk, changes)
     run = desk.tune(path)
     until("its Job is there", lambda: desk.cluster.list("jobs"), 60)
     began = time.monotonic()
     assert run.wait(within=150) == 1, run.text()
-    assert time.monotonic() - began < 125  # with the end of the process
+    assert time.monotonic() - began - GRACE < PROMISE - Kubernetes().image_grace
     assert len(desk.cluster.list("jobs")) == 0
     said = [line for line in run.text().splitlines() if line.startswith("Study sleeper ended")]
     assert len(said) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 
 import pytest
 import yaml
@@ -29,14 +28,20 @@ def test_a_study_of_a_trial_without_python(desk: Desk) -> None:
 
 def test_the_owner_of_the_jobs_is_deleted_while_they_run(desk: Desk) -> None:
     """They go with it. A trial loses what is later than its last checkpoint, and nothing else happens."""
-    path, study = sleeper(desk, {"name": "orphans", "budget": {"trials": 4}, "resource": {"min": 9}})
+    budget = {"budget": {"trials": 4}, "resource": {"min": 9, "max": 27}}
+    path, study = sleeper(desk, {"name": "orphans", **budget}, pace=2.0)
     run = desk.tune(path, "--json")
-    pods = partial(desk.cluster.list, "pods", selector(study.name))
-    until("all workers are at work", lambda: sum(state(pod, "running") is not None for pod in pods()) == 4)
+
+    def at_work() -> int:
+        pods = desk.cluster.list("pods", selector(study.name))
+        return sum(state(pod, "running") is not None for pod in pods)
+
+    until("some are at work", lambda: at_work() >= 2, within=120)
     desk.cluster.kubectl("delete", "configmap", "abohb-orphans")
-    assert run.wait(within=180) == 0, run.text()
-    ended = [event for event in desk.events(study) if isinstance(event, AttemptEnded)]
-    assert Counter(event.outcome for event in ended) == {Outcome.DISRUPTION: 4, Outcome.OK: 4}
+    assert run.wait(within=240) == 0, run.text()
+    ended = Counter(event.outcome for event in desk.events(study) if isinstance(event, AttemptEnded))
+    assert ended.keys() == {Outcome.DISRUPTION, Outcome.OK}
+    assert ended[Outcome.DISRUPTION] >= 2
     assert not desk.cluster.left()
 
 
@@ -69,4 +74,6 @@ def test_a_controller_in_the_cluster_goes_on_after_it_was_drained(desk: Desk) ->
     assert "Study inside ended" in desk.cluster.kubectl("logs", "job/abohb")
     events = desk.events(study)
     assert sum(isinstance(event, Start) for event in events) == 2
+    ended = {event.outcome for event in events if isinstance(event, AttemptEnded)}
+    assert ended == {Outcome.OK}, "a trial was ended together with its controller"
     desk.cluster.kubectl("delete", "job/abohb", "configmap/study")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from flows.balance import CANCELLED
 from flows.session import replay
 from flows.study import Study
 from hpo_engine.types import (
@@ -75,7 +76,7 @@ def resumed_from_own_checkpoint(events: Sequence[Event]) -> None:
 def stop_with_its_report(batches: Sequence[Batch]) -> None:
     for batch in batches:
         for index, event in enumerate(batch.events):
-            if isinstance(event, Stop):
+            if isinstance(event, Stop) and event.reason != CANCELLED:
                 before = batch.events[index - 1]
                 assert isinstance(before, Report), f"{event} without its report in batch {batch.number}"
                 assert before.trial == event.trial

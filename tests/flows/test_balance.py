@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from flows.balance import balance, due, occupied
+from flows.balance import allowed, balance, due, occupied
 from hpo_engine.history import History
 from hpo_engine.objective import Metric, Objective
 from hpo_engine.types import (
@@ -17,6 +17,7 @@ from hpo_engine.types import (
     Released,
     Report,
     Start,
+    Steered,
 )
 
 WORDS = ("live", "due", "held", "pausing", "paused", "leaving", "gone")
@@ -96,3 +97,12 @@ def test_released_trials_are_the_oldest_and_held_ones_the_newest() -> None:
     assert list(balance(now, 1)) == [Held(1, "workers=1")]
     assert due(now, 4) == []
     assert [*due(history("due"), 1)] == [AttemptStarted(0, 1)]
+
+
+def test_a_policy_is_the_most_that_anybody_gets() -> None:
+    found = history("live")
+    assert [allowed(found, 4), allowed(found, 4, 2), allowed(found, 4, 9)] == [4, 2, 4]
+    found.apply(Steered("workers", 100))
+    assert [allowed(found, 4), allowed(found, 4, 2)] == [100, 2]
+    found.apply(Steered("paused", 1))
+    assert allowed(found, 4, 2) == 0

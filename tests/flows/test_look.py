@@ -16,7 +16,7 @@ import yaml
 
 from flows import cli
 from flows.fetch import OVERLAP, Output, added
-from flows.look import Notes, look, rows, state
+from flows.look import Notes, known, look, rows, state
 from flows.look_text import aligned, clipped, trials_text
 from flows.run import tune_locally
 from flows.study import Study
@@ -24,6 +24,7 @@ from flows.study_file import load_study
 from flows.study_store import open_store
 from flows.view import Counts, StudyView
 from hpo_engine.types import (
+    AbohbError,
     AttemptEnded,
     AttemptStarted,
     Event,
@@ -33,6 +34,7 @@ from hpo_engine.types import (
     Trial,
     Waiting,
 )
+from operators.store import DirectoryStore
 from tests.flows.real_study import TRIAL, controller, write_study
 from tests.flows.test_steering import running, until
 
@@ -552,3 +554,10 @@ def test_the_page_of_commands_names_each_with_its_options(name: str, parser: arg
             option for action in parser._actions for option in action.option_strings if option[:2] == "--"
         }
         assert [option for option in options - {"--help"} if option not in section] == []
+
+
+@pytest.mark.parametrize("name", ["digits/trials/00000000/checkpoints/x", "../digits", "Digits", ""])
+def test_a_name_that_is_none_leads_nowhere_in_the_store(tmp_path: Path, name: str) -> None:
+    """What a trial has written below its own prefix could look like a journal."""
+    with pytest.raises(AbohbError, match="study: got"):
+        known(name, DirectoryStore(tmp_path), "the store")

@@ -19,6 +19,7 @@ from hpo_engine.types import (
     AttemptEnded,
     AttemptStarted,
     Event,
+    Failed,
     Finished,
     Held,
     Opened,
@@ -29,6 +30,7 @@ from hpo_engine.types import (
     Start,
     Status,
     Steered,
+    Stop,
     Waiting,
 )
 from operators.attempt import Order, encode_order, encode_report, order_key, report_key
@@ -439,6 +441,57 @@ def test_paused_it_runs_nothing_says_so_and_goes_on() -> None:
     assert world.run(session, 5) is None
     world.steer("paused", 0)
     assert world.run(session) == Ending("the budget of 9 trials is used")
+    world.events()
+
+
+@pytest.mark.parametrize("method", ["random", "asha", "asha-stop"])
+def test_a_trial_that_a_person_cancels_ends_and_nothing_else_does(method: str) -> None:
+    world = World(make_study(method, workers=3, budget={"trials": 20}))
+    session = world.open()
+    while running(world) < 3 or session.controller.history.units < 6:
+        world.step(session)
+        world.tick()
+    history = session.controller.history
+    victim = max(history.live)
+    records = len(history.observations())
+    world.steer("cancel", victim)
+    world.step(session)
+    assert history.trials[victim].status is Status.STOPPED
+    assert history.trials[victim].reason == "cancelled by a person"
+    assert len(history.observations()) <= records + 3, "no record says that its configuration is bad"
+    world.steer("cancel", victim, "2")
+    world.steer("cancel", 99, "3")
+    world.step(session)
+    told = session.watch.messages + session.controller.messages
+    assert f"not cancelled: trial {victim} has ended already: cancelled by a person" in told
+    assert any(line.startswith("not cancelled: there is no trial 99") for line in told)
+    session = world.open()  # replayed, it is as it was
+    assert session.controller.history.trials[victim].status is Status.STOPPED
+    assert world.run(session) == Ending("the budget of 20 trials is used")
+    events = world.events()
+    assert [event for event in events if isinstance(event, Stop) and event.trial == victim] == [
+        Stop(victim, "cancelled by a person")
+    ]
+    assert count(events, Failed) == 0
+    assert not any(key[0] == victim for key in world.workers.attempts)
+
+
+def test_a_paused_trial_that_is_cancelled_is_never_promoted() -> None:
+    world = World(make_study("asha", workers=2, budget={"trials": 30}))
+    session = world.open()
+    history = session.controller.history
+
+    def paused() -> list[int]:
+        return [trial.id for trial in history.trials if trial.status is Status.PAUSED and not trial.live]
+
+    while not paused():
+        world.step(session)
+        world.tick()
+    best = min(paused(), key=lambda id: history.rungs[1].rank(history.record(1, id)))  # type: ignore[arg-type]
+    world.steer("cancel", best)
+    world.run(session)
+    assert history.trials[best].status is Status.STOPPED
+    assert history.trials[best].resource == 1
     world.events()
 
 

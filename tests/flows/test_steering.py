@@ -32,8 +32,10 @@ from hpo_engine.types import (
     Finished,
     Outcome,
     Report,
+    Status,
     Steered,
     Stop,
+    Trial,
 )
 from operators.lease import PATIENCE, Heartbeat, Lookout, Owner, host_id, process_started
 from tests.flows.invariants import check_journal
@@ -139,6 +141,26 @@ def test_fewer_workers_drain_and_nothing_is_lost(tmp_path: Path, capsys: pytest.
     for trial in held:
         resources = [report.resource for report in reports if report.trial == trial.id]
         assert resources == list(range(1, len(resources) + 1)), "it went on where it was"
+
+
+@on_linux
+def test_a_trial_is_cancelled_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, study = write_study(tmp_path, trials=LONG)
+
+    def worst() -> Trial:  # paused, and never promoted
+        waiting = [trial for trial in history(study).trials if trial.status is Status.PAUSED]
+        return max(waiting, key=lambda trial: float(trial.config["rate"]))
+
+    with running(path, study):
+        until(lambda: history(study).counts[Status.PAUSED] > 3)
+        victim = worst().id
+        assert run(capsys, "cancel", path, victim) == (0, f"Trial {victim} of study killed is cancelled.\n")
+        assert history(study).trials[victim].status is Status.STOPPED
+        for trial, why in ((victim, "has ended already: cancelled by a person"), (LONG, "there is no trial")):
+            assert cli.main(["cancel", str(path), str(trial)]) == 2
+            assert why in capsys.readouterr().err
+    events = check_journal(study, open_store(study))
+    assert [event.trial for event in events if isinstance(event, Stop)] == [victim]
 
 
 @on_linux

@@ -16,7 +16,7 @@ from flows.loop import Ending
 from flows.places import LocalPlace
 from flows.run import final_view
 from flows.session import replay
-from flows.tune import _state, tune, tune_in_prefect
+from flows.tune import state_of, tune, tune_in_prefect
 from flows.view import LegStarted, StudyView
 from operators.journal import Fenced
 from tests.flows.invariants import check_journal
@@ -95,5 +95,20 @@ def test_being_fenced_is_raised_through_the_flow(tmp_path: Path, prefect_setting
     ],
 )
 def test_how_an_ending_is_called_in_prefect(ending: Ending, kind: str) -> None:
-    state: State[Any] = _state(StudyView("digits", "asha"), ending)
+    state: State[Any] = state_of(StudyView("digits", "asha"), ending)
     assert state.type.value == kind
+
+
+def test_the_artifacts_at_the_end_name_the_checkpoint_of_the_best(
+    tmp_path: Path, prefect_settings: str
+) -> None:
+    study = quick_study(tmp_path, name="drawn", budget={"trials": 2}, resource=SHORT)
+    tune_in_prefect(LocalPlace(study), [], say=lambda line: None)
+    answer = httpx.post(
+        f"{prefect_settings}/artifacts/filter", json={"flow_runs": {"name": {"any_": ["drawn"]}}}
+    )
+    shown = {artifact["key"]: artifact["data"] for artifact in answer.raise_for_status().json()}
+    assert {"drawn-progress", "drawn-summary", "drawn-rungs", "drawn-best", "drawn-curves"} <= shown.keys()
+    assert shown["drawn-progress"] == 100
+    assert f"Checkpoint: `{tmp_path}" in shown["drawn-best"]
+    assert shown["drawn-curves"].count("data:image/svg+xml;base64,") == 2
