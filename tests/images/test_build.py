@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from flows.study_file import load_study
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["agent", "controller", "trial-digits", "trial-shell"]
+NAMES = ["agent", "controller", "trial-digits", "trial-pytorch", "trial-shell"]
 
 
 def dockerfile(name: str) -> str:
@@ -65,7 +65,7 @@ def test_the_controller_has_all_that_the_project_needs_and_of_a_version_that_it_
 
 def test_every_package_is_pinned_and_the_same_everywhere() -> None:
     controller = pins("controller")
-    for name in ("agent", "trial-digits"):
+    for name in ("agent", "trial-digits", "trial-pytorch"):
         ours = pins(name)
         assert all(re.fullmatch(r"[\w.]+", version) for version in ours.values())
         assert {k: v for k, v in ours.items() if controller.get(k, v) != v} == {}
@@ -73,7 +73,7 @@ def test_every_package_is_pinned_and_the_same_everywhere() -> None:
     assert pins("agent").keys() & {"numpy", "prefect", "pydantic", "kubernetes"} == set()
 
 
-@pytest.mark.parametrize("name", ["digits", "shell"])
+@pytest.mark.parametrize("name", ["digits", "pytorch", "shell"])
 def test_the_examples_are_valid_and_name_our_images(name: str) -> None:
     study = load_study(ROOT / f"examples/kubernetes/{name}.yaml")
     assert study.image == f"abohb-trial-{name}:dev"
@@ -122,7 +122,7 @@ def build(
 
 def plain_tools(folder: Path) -> Path:
     """A PATH on which there is no real tool."""
-    for name in ("bash", "env", "dirname", "git", "sed", "sh"):
+    for name in ("bash", "cp", "env", "dirname", "git", "ls", "mkdir", "realpath", "rm", "sed", "sh"):
         found = shutil.which(name)
         if found and not (folder / name).exists():
             (folder / name).symlink_to(found)
@@ -150,6 +150,39 @@ def test_one_image_from_another_base_is_not_pushed(tmp_path: Path) -> None:
     assert calls[0].endswith(" --tag abohb-agent:1 --build-arg BASE_IMAGE=mirror/python:3.12 .")
 
 
+def test_wheels_are_lent_to_the_build_and_taken_back(tmp_path: Path) -> None:
+    lent = ROOT / "images/trial-pytorch/wheels"
+    (tmp_path / "torch-9-any.whl").touch()
+    seen = tmp_path / "seen"
+    looker = tmp_path / "tools"
+    looker.mkdir()
+    (looker / "docker").write_text(f"#!/bin/sh\nls {lent} >> {seen} || true\n")
+    (looker / "docker").chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "images/build.sh", "--tag", "1", "--wheels", ".", "trial-pytorch"],
+        cwd=tmp_path, env={"PATH": str(plain_tools(looker))}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "abohb-trial-pytorch:1\n"), done.stderr
+    assert "torch-9-any.whl" in seen.read_text().split()
+    assert not lent.exists()
+
+
+def test_another_index_is_for_torch_alone(tmp_path: Path) -> None:
+    _, _, calls = build(tmp_path, "--tag", "1", "agent", "trial-pytorch", TORCH_INDEX="https://t.example/cpu")
+    assert "TORCH_INDEX" not in calls[0]
+    assert " --build-arg TORCH_INDEX=https://t.example/cpu " in calls[1]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("trial-")])
+def test_the_page_shows_each_training_image_as_it_is_built(name: str) -> None:
+    page = (ROOT / "docs/images.md").read_text()
+    assert f"```dockerfile\n{dockerfile(name)}```\n" in page
+
+
+def test_the_pytorch_trial_is_short() -> None:
+    assert len((ROOT / "images/trial-pytorch/train.py").read_text().splitlines()) < 60
+
+
 @pytest.mark.parametrize(
     ("registry", "options", "verified"),
     [("localhost:5000", [], "false"), ("r.example", [], "true"), ("r.example", ["--insecure"], "false")],
@@ -171,6 +204,7 @@ def test_buildah_pushes_without_tls_where_it_may(
         (["agnet"], "there is no images/agnet/Dockerfile"),
         (["--psuh", "x"], "--psuh is no option"),
         (["--tag"], "--tag needs a value"),
+        (["--wheels", "docs"], "there is no wheel in "),
         (["--tool", "kaniko"], "--tool is docker or buildah, got kaniko"),
         (["--tool", "buildah"], "buildah is not there"),
     ],
