@@ -8,7 +8,17 @@ tag=ci-$(date +%s) # new each time: nodes keep the images of a tag that they kno
 cluster_prepare() { # all that takes long and needs no running cluster
     "$CLUSTER_DIR/install.sh" "$CLUSTER_STATE"
     "$CLUSTER_DIR/base-image.sh" "$CLUSTER_STATE"
-    images/build.sh --tool buildah --tag "$tag"
+    cluster_images
+    command -v chromium >/dev/null || { apt-get update && apt-get install --yes chromium; } >/dev/null
+}
+
+cluster_images() { # [OPTION...] of images/build.sh
+    local wheels=$CLUSTER_STATE/wheels # the CPU's torch: the one with CUDA has gigabytes
+    local torch
+    torch=$(sed -n 's/^ARG TORCH=//p' images/trial-pytorch/Dockerfile)
+    compgen -G "$wheels/torch-$torch+cpu*" >/dev/null ||
+        python3 -m pip download --quiet --no-deps --dest "$wheels" "torch==$torch+cpu"
+    images/build.sh --tool buildah --tag "$tag" --wheels "$wheels" "$@"
 }
 
 cluster_up() { # and what the tests want to know of it
@@ -17,11 +27,12 @@ cluster_up() { # and what the tests want to know of it
         cluster_is_ours=yes
         "$CLUSTER_DIR/up.sh" "$CLUSTER_STATE"
     fi
-    cluster_volumes
+    while cluster_volumes; do sleep 10; done &
+    volumes=$!
     export ABOHB_TEST_REGISTRY=$registry ABOHB_TEST_TAG=$tag
     export ABOHB_TEST_MINIO_IMAGE=$registry/minio:$tag
     export ABOHB_TEST_STOP_API="$PWD/.ci/stop-api.sh $CLUSTER_STATE"
-    images/build.sh --tool buildah --tag "$tag" --push "$registry"
+    cluster_images --push "$registry"
     .ci/minio-image.sh "$CLUSTER_STATE/bin/minio" "$ABOHB_TEST_MINIO_IMAGE"
 }
 
@@ -40,5 +51,6 @@ cluster_volumes() { # they are folders of root's: open to the pods' user, and em
 }
 
 cluster_down() {
+    if [ -n "${volumes:-}" ]; then kill "$volumes" 2>/dev/null || true; fi
     if [ -n "${cluster_is_ours:-}" ]; then "$CLUSTER_DIR/down.sh" "$CLUSTER_STATE"; fi
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -101,6 +101,7 @@ class FlowRuns:
             self.client.create_artifact(
                 ArtifactCreate(key="mistakes", type="markdown", data=text, flow_run_id=run.id)
             )
+            self.client.create_logs([_line(run, message)])  # its page opens with the logs
             self.client.set_flow_run_state(run.id, Failed(message=message), force=True)
 
     def deaths(self, run: Run, beginning: str) -> list[float]:
@@ -148,6 +149,11 @@ class FlowRuns:
             since=_seconds(state.timestamp if state else None),
             created=_seconds(run.created),
         )
+
+
+def _line(run: Run, message: str) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat()
+    return {"name": "abohb", "level": 40, "message": message, "timestamp": now, "flow_run_id": str(run.id)}
 
 
 def _seconds(moment: datetime | None) -> float:

@@ -188,7 +188,9 @@ def reached(cluster: Cluster, service: str) -> Iterator[str]:
 
 
 @contextmanager
-def forwarded(cluster: Cluster, service: str, port: int) -> Iterator[str]:
+def forwarded(
+    cluster: Cluster, service: str, port: int, ready: Callable[[str], bool] = answers
+) -> Iterator[str]:
     """`kubectl port-forward`, begun again whenever it ends, as it does with each pod."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -207,7 +209,7 @@ def forwarded(cluster: Cluster, service: str, port: int) -> Iterator[str]:
     thread = threading.Thread(target=forward, daemon=True)
     thread.start()
     try:
-        until("port-forward answers", lambda: answers(f"127.0.0.1:{here}"))
+        until("port-forward answers", lambda: ready(f"127.0.0.1:{here}"))
         yield f"127.0.0.1:{here}"
     finally:
         over.set()

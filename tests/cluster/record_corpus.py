@@ -95,7 +95,9 @@ class Scene:
         prepare: str = "mkdir -p /abohb/trial /abohb/home",
     ) -> None:
         owner = json.loads(
-            kubectl("create", "-n", SPACE, "-f", "-", "-o", "json", given=config_map(self.study, "s3://corpus"))
+            kubectl(
+                "create", "-n", SPACE, "-f", "-", "-o", "json", given=config_map(self.study, "s3://corpus")
+            )
         )
         spec = AttemptSpec(self.study, 0, 1, {}, "epoch", 3, tuple(command), ("v",))
         settings = PodSettings(

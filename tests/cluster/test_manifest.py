@@ -94,7 +94,9 @@ def test_gpus_of_the_whole_pod_are_those_of_the_trial(cluster: Cluster, settings
 
 def test_a_job_is_made_once_and_known_again(cluster: Cluster, settings: PodSettings) -> None:
     owner = json.loads(
-        cluster.kubectl("create", "--filename=-", "--output=json", stdin=json.dumps(config_map(STUDY, "s3://bucket")))
+        cluster.kubectl(
+            "create", "--filename=-", "--output=json", stdin=json.dumps(config_map(STUDY, "s3://bucket"))
+        )
     )
     wanted = made(settings, owner_reference(owner))
     wanted["spec"]["suspend"] = True  # no pod is needed for this
