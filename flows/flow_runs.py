@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -152,8 +152,8 @@ class FlowRuns:
 
 
 def _line(run: Run, message: str) -> dict[str, Any]:
-    now = datetime.now(UTC).isoformat()
-    return {"name": "abohb", "level": 40, "message": message, "timestamp": now, "flow_run_id": str(run.id)}
+    at = now().isoformat()
+    return {"name": "abohb", "level": 40, "message": message, "timestamp": at, "flow_run_id": str(run.id)}
 
 
 def _seconds(moment: datetime | None) -> float:
