@@ -11,10 +11,10 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/abohb tune $(STUDY)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 test-cluster: $(VENV)/dev.stamp
-	$(BIN)/pytest -m "$(MARK)" -rs tests/cluster
+	$(BIN)/pytest -m "$(MARK)" -rs --durations=25 tests/cluster
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ SERVER_SETTINGS = {
     "PREFECT__SERVER_EPHEMERAL": "1",  # only the services that a server of one process needs
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # seconds: SQLite has one writer, the others wait for it
     "PREFECT_SERVER_UI_ENABLED": "false",
     "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
 }

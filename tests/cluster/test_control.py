@@ -61,7 +61,7 @@ def test_sigterm_leaves_the_trials_at_work_for_the_next_controller(desk: Desk) -
     assert later.wait(within=240) == 0, later.text()
     events = desk.events(study)
     assert {event.outcome for event in events if isinstance(event, AttemptEnded)} == {Outcome.OK}
-    assert not desk.cluster.left()
+    until("nothing is left", lambda: not desk.cluster.left())
 
 
 def test_a_second_controller_is_refused_and_with_take_over_fences_the_first(desk: Desk) -> None:

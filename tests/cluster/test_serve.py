@@ -55,20 +55,20 @@ def job_uids(desk: Desk) -> set[str]:
 def test_begun_killed_and_killed_again_it_goes_on_with_its_jobs(desk: Desk, prefect: Office) -> None:
     with serving(desk) as served:
         began = time.monotonic()
-        run = prefect.begin("tune", form(desk, "served", pace=3.0, trials=6))
+        # Legs of half a minute, so that a Job outlives two controllers.
+        run = prefect.begin("tune", form(desk, "served", pace=8.0, trials=3, resource_min=3))
         until("two trials run", lambda: runs(desk, 2), 120)
         print(f"two trials ran {time.monotonic() - began:.1f} s after the run was made")
-        before = job_uids(desk)
-        os.kill(owner(desk, "served"), signal.SIGKILL)
+        before, first = job_uids(desk), owner(desk, "served")
+        os.kill(first, signal.SIGKILL)
         killed = time.monotonic()
         until("it is begun again", lambda: "AwaitingRetry" in prefect.states(run), 30)
-        first = owner(desk, "served")
         until("somebody has it", lambda: owner(desk, "served") != first, 60)
         print(f"another controller had it {time.monotonic() - killed:.1f} s after the first was killed")
         assert job_uids(desk) & before
         served.kill()
     with serving(desk) as served:
-        prefect.wait(run, "Completed", 180)
+        prefect.wait(run, "Completed", 240)
         print(prefect.states(run))
     events = check_journal_of(desk, "served")
     check_losses(events)
