@@ -11,7 +11,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/abohb tune $(STUDY)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest
 
 test-cluster: $(VENV)/dev.stamp
 	$(BIN)/pytest -m "$(MARK)" -rs --durations=25 tests/cluster
