@@ -48,6 +48,7 @@ def test_cancelled_no_job_is_left_and_the_study_goes_on_later(desk: Desk) -> Non
     check_losses(events)
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_the_trials_at_work_for_the_next_controller(desk: Desk) -> None:
     path, study = sleeper(desk, {"budget": {"trials": 4}, "resource": {"min": 9, "max": 27}}, pace=2.0)
     run = desk.tune(path)
