@@ -51,6 +51,7 @@ class Scripted:
     deleted: int = 0
     away: bool = False
     asked: int = 0
+    log: bytes = b"the last line\n"
     quiet: float = 0.0
     grants: Grants | None = None
 
@@ -79,7 +80,7 @@ class Scripted:
         self.asked += 1
         if self.away:
             raise ApiAwayError("away")
-        return b"the last line\n"
+        return self.log
 
 
 @dataclass
@@ -275,3 +276,14 @@ def test_a_log_is_kept_when_the_store_is_back_and_given_up_when_its_node_is_lost
         assert endings.settled().get((1, 1)) is None
         end = endings.verdict((1, 1), seen, by_us=False)
     assert end is not None
+
+
+def test_what_a_kubelet_says_of_a_log_that_has_gone_is_no_log(tmp_path: Path) -> None:
+    lost = b'failed to try resolving symlinks in path "/var/log/pods/p/trial/0.log": no such file'
+    script: Any = Scripted(log=lost)
+    calls: Any = AtOnce()
+    store = DirectoryStore(tmp_path)
+    end = Endings(script, store, "s", calls, script.clock).verdict(KEY, Seen("ended", pod="p"), by_us=False)
+    assert end is not None
+    assert "log" not in end.evidence
+    assert store.get(log_key("s", *KEY, "log")) is None
