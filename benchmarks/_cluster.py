@@ -26,7 +26,7 @@ from flows.study import Study
 from flows.study_file import load_study
 from operators.codec import dumps
 from operators.store import Store
-from tests.cluster.kit import ROOT, Cluster, ObjectStore, reached
+from tests.cluster.kit import ROOT, Cluster
 
 ACCOUNT = "abohb"  # as operators/rbac.yaml has it
 _COUNTED = "apiserver_flowcontrol_dispatched_requests_total"
@@ -185,31 +185,6 @@ def until_legs(run: Run, legs: int, within: float) -> None:
 def steer_to_end(run: Run, store: Store) -> None:
     """As `abohb stop` does."""
     store.put(f"{steer_prefix(run.study.name)}end", dumps({"setting": "stopped", "value": 1}))
-
-
-@contextmanager
-def minio_in(cluster: Cluster, *, lasting: bool = False) -> Iterator[ObjectStore]:
-    """One in the namespace, as examples/kubernetes has it; ABOHB_TEST_MINIO_IMAGE names another image.
-
-    `lasting`: on a volume that outlives its pod.
-    """
-    text = (ROOT / "examples/kubernetes/minio.yaml").read_text()
-    documents: list[Json] = [
-        one for one in yaml.safe_load_all(text) if lasting or one["kind"] != "PersistentVolumeClaim"
-    ]
-    (secret,) = (one["stringData"] for one in documents if one["kind"] == "Secret")
-    for one in documents:
-        if one["kind"] == "Deployment":
-            pod = one["spec"]["template"]["spec"]
-            if not lasting:  # a claim uses up a volume each time
-                pod["volumes"] = [{"name": "data", "emptyDir": {}}]
-            (container,) = pod["containers"]
-            container["image"] = os.environ.get("ABOHB_TEST_MINIO_IMAGE") or container["image"]
-    cluster.apply(*documents)
-    cluster.kubectl("rollout", "status", "deployment/minio", "--timeout=180s", within=190)
-    with reached(cluster, "minio") as address:
-        keys = secret["AWS_ACCESS_KEY_ID"], secret["AWS_SECRET_ACCESS_KEY"]
-        yield ObjectStore(cluster, f"http://{address}", *keys)
 
 
 def load() -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import re
 import resource
@@ -11,7 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+RESULTS = Path(__file__).parent / "results"
 _SPELT = {"%": "percent", "events/s": "events per s"}
 
 
@@ -63,6 +66,14 @@ def publish(figures: Sequence[Figure], *, as_json: bool) -> int:
     if missed:
         print(f"missed: {', '.join(missed)}", file=sys.stderr)
     return 1 if missed else 0
+
+
+def keep(name: str, minutes: float, figures: Sequence[Figure]) -> None:
+    """In benchmarks/results, under the day's date."""
+    RESULTS.mkdir(exist_ok=True)
+    day = datetime.datetime.now(datetime.UTC).date()
+    result = {"date": str(day), "minutes": minutes, **{f.name: f.value for f in figures}}
+    (RESULTS / f"{day}-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -10,8 +10,6 @@ of tests/cluster/README.md. It disturbs whatever else runs on the cluster.
 
 from __future__ import annotations
 
-import datetime
-import json
 import random
 import signal
 import sys
@@ -25,8 +23,8 @@ from tempfile import TemporaryDirectory
 
 from prefect.settings import temporary_settings
 
-from benchmarks._cluster import Counted, counted, kubeconfig, minio_in, own_namespace, quantile
-from benchmarks._report import Figure, parser, publish
+from benchmarks._cluster import Counted, counted, kubeconfig, own_namespace, quantile
+from benchmarks._report import Figure, keep, parser, publish
 from flows.prefect_child import Server
 from flows.study import Study
 from hpo_engine.types import Event, Report, Start
@@ -46,11 +44,10 @@ from tests.cluster.aftermath import (
 from tests.cluster.desk import Desk
 from tests.cluster.faults import Fault, Faults
 from tests.cluster.keeper import Keeper, kept
-from tests.cluster.kit import missing, until
+from tests.cluster.kit import minio_in, missing, until
 from tests.cluster.sleeper import sleeper
 from tests.cluster.watched import Key, watched
 
-RESULTS = Path(__file__).parent / "results"
 TRIALS = 30
 LIFE = 3.0, 60.0  # seconds of a controller
 OUTAGE = 3.0, 40.0
@@ -211,10 +208,7 @@ def main() -> int:
             number += 1
         tally.calls += server.calls()
     figures = [Figure("seed", given.seed, ""), *tally.figures()]
-    RESULTS.mkdir(exist_ok=True)
-    day = datetime.datetime.now(datetime.UTC).date()
-    result = {"date": str(day), "minutes": given.minutes, **{f.name: f.value for f in figures}}
-    (RESULTS / f"{day}-chaos.json").write_text(json.dumps(result, indent=1) + "\n")
+    keep("chaos", given.minutes, figures)
     return publish(figures, as_json=given.json)
 
 

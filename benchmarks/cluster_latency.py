@@ -25,7 +25,6 @@ from benchmarks._cluster import (
     counted,
     kubeconfig,
     load,
-    minio_in,
     own_namespace,
     quantile,
     steer_to_end,
@@ -41,7 +40,7 @@ from operators.kube.status import state, unix
 from operators.kube.watch import Watcher
 from operators.s3 import S3Store
 from operators.stores import open_store
-from tests.cluster.kit import Cluster, ObjectStore, image
+from tests.cluster.kit import Cluster, ObjectStore, image, minio_in
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 END = 240.0  # seconds

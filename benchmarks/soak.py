@@ -7,8 +7,6 @@ with messages late and repeated. The invariants of tests/flows/invariants.py mus
 
 from __future__ import annotations
 
-import datetime
-import json
 import os
 import random
 import signal
@@ -19,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks._report import Figure, parser, publish
+from benchmarks._report import Figure, keep, parser, publish
 from flows.study_store import open_store
 from hpo_engine.types import AttemptEnded, Report, Start
 from tests.flows.invariants import check_journal
@@ -27,7 +25,6 @@ from tests.flows.real_study import controller, trial_processes, write_study
 from tests.flows.stand_ins import MemoryStore, Workers
 from tests.flows.test_loop_crash import make_study, tune
 
-RESULTS = Path(__file__).parent / "results"
 METHODS = ("random", "asha", "asha-stop", "hyperband", "a-bohb")
 
 
@@ -100,10 +97,7 @@ def main() -> int:
     given = arguments.parse_args()
     chance, seconds = random.Random(given.seed), given.minutes * 60
     figures = [Figure("seed", given.seed, ""), *real(seconds / 2, chance), *simulated(seconds / 2, chance)]
-    RESULTS.mkdir(exist_ok=True)
-    day = datetime.datetime.now(datetime.UTC).date()
-    result = {"date": str(day), "minutes": given.minutes, **{f.name: f.value for f in figures}}
-    (RESULTS / f"{day}-soak.json").write_text(json.dumps(result, indent=1) + "\n")
+    keep("soak", given.minutes, figures)
     return publish(figures, as_json=given.json)
 
 

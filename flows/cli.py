@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 from flows.cli_look import add_commands as add_looking
 from flows.cli_steer import add_commands as add_steering
 from flows.cli_submit import add_commands as add_submitting
-from flows.cli_words import CODES, FAILED, INTERRUPTED, OK, OWNED, UNUSABLE, WRONG, command_line
+from flows.cli_words import CODES, FAILED, INTERRUPTED, LEFT, OK, OWNED, UNUSABLE, WRONG, command_line
 from hpo_engine.types import AbohbError
 
 if TYPE_CHECKING:  # a command starts faster without what it does not use
+    from collections.abc import Callable
+
     from flows.places import Place
     from flows.session import Replayed
+    from flows.view import StudyView
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +97,6 @@ def _add_place(command: argparse.ArgumentParser, default: str | None, words: str
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from flows.display import display_for
     from flows.places import place_for
     from flows.report import result_json, result_text
     from flows.run import final_view
@@ -117,20 +119,37 @@ def _tune(arguments: argparse.Namespace) -> int:
         # Before Prefect, which takes its time to start and would show a run that never ran.
         if not arguments.take_over:
             check_free(place.store, study.name, time.sleep)
-        from flows.tune import tune_in_prefect
-
-        with closing(display_for(quiet=arguments.json)) as display:
-            view, ending, lost = tune_in_prefect(place, [display], take_over=arguments.take_over, say=say)
-        if lost:
-            say(lost)
-        if not ending.final:
-            say(f"Study {study.name} was {ending.reason}.")
-        code = INTERRUPTED if not ending.final else FAILED if ending.failed else OK
+        answer = _run(place, arguments, say)
+        if answer is None:
+            say(f"Told to end: trials of {study.name} run on, and the same command adopts them.")
+            return LEFT
+        view, code = answer
     view = dataclasses.replace(view, again=command_line(arguments, "tune"))
     print(
         result_json(view) if arguments.json else "\n" + result_text(view), end="\n" if arguments.json else ""
     )
     return code
+
+
+def _run(
+    place: Place, arguments: argparse.Namespace, say: Callable[[str], None]
+) -> tuple[StudyView, int] | None:
+    """The study as it ended, and the exit code. None: we were told to end, and its trials run on."""
+    from prefect.exceptions import TerminationSignal
+
+    from flows.display import display_for
+    from flows.tune import tune_in_prefect
+
+    try:
+        with closing(display_for(quiet=arguments.json)) as display:
+            view, ending, lost = tune_in_prefect(place, [display], take_over=arguments.take_over, say=say)
+    except TerminationSignal:
+        return None
+    if lost:
+        say(lost)
+    if not ending.final:
+        say(f"Study {place.study.name} was {ending.reason}.")
+    return view, INTERRUPTED if not ending.final else FAILED if ending.failed else OK
 
 
 def _replayed(place: Place) -> Replayed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from typing import TYPE_CHECKING
 
 from flows.cli_words import FAILED, OK, Commands, add_command, command_line, looked_at
@@ -11,7 +10,7 @@ from hpo_engine.types import AbohbError
 
 if TYPE_CHECKING:
     from flows.look import Looked
-    from flows.steering import Answer, Clocks
+    from flows.steering import Answer
 
 WAIT = 30.0  # seconds; more than it takes to see that an owner on another host is dead
 
@@ -37,7 +36,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    from flows.steering import let_go, withdraw
+    from flows.steering import CLOCKS, let_go, withdraw
 
     looked = looked_at(arguments)
     name, tune = looked.study.name, command_line(arguments, "tune")
@@ -50,7 +49,7 @@ def _stop(arguments: argparse.Namespace) -> int:
     if not answer.folded:
         return _not_taken(answer, arguments)
     print(f"Study {name} stops: its trials are being ended.", flush=True)
-    if not let_go(looked.store, name, wait=arguments.wait, clocks=_clocks()):
+    if not let_go(looked.store, name, wait=arguments.wait, clocks=CLOCKS):
         print(f"After {arguments.wait:g} s some of them are still there; its controller waits for them.")
         return FAILED
     print(f"Study {name} has stopped. To go on: {tune}")
@@ -98,15 +97,9 @@ def _steer(arguments: argparse.Namespace, setting: str, value: int) -> int:
 
 
 def _ask(looked: Looked, setting: str, value: int, arguments: argparse.Namespace) -> Answer:
-    from flows.steering import steer
+    from flows.steering import CLOCKS, steer
 
-    return steer(looked.store, looked.study.name, setting, value, wait=arguments.wait, clocks=_clocks())
-
-
-def _clocks() -> Clocks:
-    from flows.steering import Clocks
-
-    return Clocks(time.time, time.monotonic, time.sleep)
+    return steer(looked.store, looked.study.name, setting, value, wait=arguments.wait, clocks=CLOCKS)
 
 
 def _standing(looked: Looked) -> str:
@@ -118,12 +111,12 @@ def _standing(looked: Looked) -> str:
 
 def _done(looked: Looked, setting: str, before: int, arguments: argparse.Namespace) -> str:
     from flows.report import plural
+    from flows.steering import draining
 
     history, name = looked.history, looked.study.name
     if setting == "cancel":
         return f"Trial {arguments.trial} of study {name} is cancelled."
-    draining = sum(history.trials[id].held for id in history.live)
-    ends = f" {plural(draining, 'running trial')} will pause at the next report." if draining else ""
+    ends = draining(history)
     if history.settings.get("paused"):
         return f"Study {name} is paused.{ends} To go on: {command_line(arguments, 'resume')}"
     if setting == "paused":

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from flows.look import Looked
 
 OK, FAILED, WRONG, OWNED, INTERRUPTED, UNUSABLE = range(6)
+LEFT = 143  # as a shell says SIGTERM
 CODES = """\
 exit codes: 0 done, or the study has ended; 1 the study failed, or there is nothing to show, or it was not
 done in time; 2 wrong study file or arguments; 3 another controller has the study; 4 interrupted, cancelled
 or stopped (the same command goes on); 5 the store or the
-cluster cannot be used now"""
+cluster cannot be used now; 143 SIGTERM with --on kubernetes: the trials run on"""
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

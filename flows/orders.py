@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import Literal, TypeAlias
 
 from flows.balance import uncancellable
 from flows.look import Looked, known, look
 from flows.report import plural
-from flows.steering import Answer, Clocks, steer, withdraw
+from flows.steering import CLOCKS, Answer, draining, steer, withdraw
 from hpo_engine.types import AbohbError
 from operators.store import Store
 
 Action: TypeAlias = Literal["pause", "resume", "stop", "workers", "cancel trial"]
 WAIT = 30.0  # seconds; more than it takes to see that an owner on another host is dead
-CLOCKS = Clocks(time.time, time.monotonic, time.sleep)
 
 
 class OrderError(AbohbError):
@@ -60,8 +58,7 @@ def _setting(looked: Looked, action: Action, number: int, most: int | None) -> t
 
 def _done(looked: Looked, action: Action, number: int) -> str:
     history, name = looked.history, looked.study.name
-    draining = sum(history.trials[id].held for id in history.live)
-    ends = f" {plural(draining, 'running trial')} will pause at the next report." if draining else ""
+    ends = draining(history)
     match action:
         case "pause":
             return f"Study {name} is paused.{ends}"

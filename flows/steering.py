@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from flows.inbox import steer_prefix
+from flows.report import plural
+from hpo_engine.history import History
 from operators.codec import dumps
 from operators.lease import Lookout, Owner
 from operators.store import Store
@@ -23,6 +26,9 @@ class Clocks:
     wall: Callable[[], float]
     steady: Callable[[], float]
     sleep: Callable[[float], None]
+
+
+CLOCKS = Clocks(time.time, time.monotonic, time.sleep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,12 @@ def _free_key(store: Store, study: str, now: float) -> str:
 def _milliseconds(key: str) -> int:
     digits = key.rpartition("/")[2].partition("-")[0]
     return int(digits) if digits.isdecimal() else 0
+
+
+def draining(history: History) -> str:
+    """What is said besides of trials that have to make room: " 2 running trials will pause ...", or ""."""
+    count = sum(history.trials[id].held for id in history.live)
+    return f" {plural(count, 'running trial')} will pause at the next report." if count else ""
 
 
 def pending(store: Store, study: str) -> list[str]:

@@ -7,8 +7,6 @@ somebody has cancelled the run; when it is slow or gone, tuning does not notice.
 from __future__ import annotations
 
 import dataclasses
-import signal
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -44,8 +42,8 @@ def tune_in_prefect(
 ) -> tuple[StudyView, Ending, str]:
     """Tune a study inside a run of the flow `tune`, with the configured Prefect or one of our own.
 
-    Raises what `flows.run.tune_at` does; for SIGTERM KeyboardInterrupt, SystemExit where trials go on
-    without us. Whatever becomes of Prefect, the study is tuned; the text says what it was not told.
+    Raises what `flows.run.tune_at` does; for SIGTERM KeyboardInterrupt, or, where trials go on without us,
+    TerminationSignal. Whatever becomes of Prefect, the study is tuned; the text says what it was not told.
     """
     results: list[tuple[StudyView, Ending, str]] = []
 
@@ -65,8 +63,7 @@ def tune_in_prefect(
             outlive(watched, place.study, prefect, say)
         except TerminationSignal as error:
             if place.lasting:
-                say(f"Told to end: trials of {place.study.name} run on, and the same command adopts them.")
-                sys.exit(128 + signal.SIGTERM)
+                raise
             raise KeyboardInterrupt from error
     return results[-1]
 

@@ -93,9 +93,8 @@ class Jobs:
             if error.status == CONFLICT:
                 return self._taken(wanted)
             quota = error.status == FORBIDDEN and "exceeded quota" in error.message
-            ours = (
-                error.status == UNAUTHORIZED or "cannot create resource" in error.message
-            )  # not the Job's fault
+            # Not the Job is at fault then, but our own rights.
+            ours = error.status == UNAUTHORIZED or "cannot create resource" in error.message
             return Refusal("quota" if quota else "refused", error.message, passing=quota or ours)
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,11 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.desk import EXAMPLES, Desk
-from tests.cluster.kit import ROOT, Cluster, Json, ObjectStore, missing, reached
+from tests.cluster.desk import Desk
+from tests.cluster.kit import ROOT, Cluster, Json, ObjectStore, minio_in, missing
 from tests.flows.conftest import prefect_database, prefect_server  # noqa: F401  fixtures
 
-MINIO_IMAGE = "ABOHB_TEST_MINIO_IMAGE"  # instead of the one in examples/kubernetes/minio.yaml
 GONE = 90.0  # seconds after a test in which its last pods may use up their grace
 
 
@@ -53,17 +51,8 @@ def cluster(namespace: Cluster) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def running_minio(namespace: Cluster) -> Iterator[ObjectStore]:
-    documents: list[Json] = list(yaml.safe_load_all((EXAMPLES / "minio.yaml").read_text()))
-    (secret,) = (one["stringData"] for one in documents if one["kind"] == "Secret")
-    for one in documents:
-        if one["kind"] == "Deployment" and os.environ.get(MINIO_IMAGE):
-            one["spec"]["template"]["spec"]["containers"][0]["image"] = os.environ[MINIO_IMAGE]
-    namespace.apply(*documents)
-    namespace.kubectl("rollout", "status", "deployment/minio", "--timeout=180s", within=190)
-    with reached(namespace, "minio") as address:
-        yield ObjectStore(
-            namespace, f"http://{address}", secret["AWS_ACCESS_KEY_ID"], secret["AWS_SECRET_ACCESS_KEY"]
-        )
+    with minio_in(namespace, lasting=True) as minio:
+        yield minio
 
 
 @pytest.fixture

@@ -169,6 +169,31 @@ def answers(address: str) -> bool:
 
 
 @contextmanager
+def minio_in(cluster: Cluster, *, lasting: bool = False) -> Iterator[ObjectStore]:
+    """One in the namespace, as examples/kubernetes has it; ABOHB_TEST_MINIO_IMAGE names another image.
+
+    `lasting`: on a volume that outlives its pod.
+    """
+    text = (ROOT / "examples/kubernetes/minio.yaml").read_text()
+    documents: list[Json] = [
+        one for one in yaml.safe_load_all(text) if lasting or one["kind"] != "PersistentVolumeClaim"
+    ]
+    (secret,) = (one["stringData"] for one in documents if one["kind"] == "Secret")
+    for one in documents:
+        if one["kind"] == "Deployment":
+            pod = one["spec"]["template"]["spec"]
+            if not lasting:  # a claim uses up a volume each time
+                pod["volumes"] = [{"name": "data", "emptyDir": {}}]
+            (container,) = pod["containers"]
+            container["image"] = os.environ.get("ABOHB_TEST_MINIO_IMAGE") or container["image"]
+    cluster.apply(*documents)
+    cluster.kubectl("rollout", "status", "deployment/minio", "--timeout=180s", within=190)
+    with reached(cluster, "minio") as address:
+        keys = secret["AWS_ACCESS_KEY_ID"], secret["AWS_SECRET_ACCESS_KEY"]
+        yield ObjectStore(cluster, f"http://{address}", *keys)
+
+
+@contextmanager
 def reached(cluster: Cluster, service: str) -> Iterator[str]:
     """host:port of a Service from here: its own address, a node's, or else by way of the API server."""
     cluster.kubectl("patch", "service", service, '--patch={"spec": {"type": "NodePort"}}')

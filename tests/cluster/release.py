@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import time
 import uuid
@@ -15,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from tests.cluster.kit import ROOT, Cluster, Json, image, until
-from tests.cluster.sleeper import SCRIPT
+from tests.cluster.kit import ROOT, Cluster, Json, until
+from tests.cluster.sleeper import form
 
 CHART = ROOT / "helm/abohb"
 NAME = "abohb"
@@ -107,7 +106,8 @@ class Release:
     def begin(self, study: str, **more: object) -> str:
         """The id of a new run of `tune`: trials of a second an epoch, two at a time."""
         (tune,) = (one for one in self.prefect("deployments/filter", {}) if one["name"] == "tune")
-        fields = {**sleeping(study), **more}
+        advanced = {"env": {"PACE": 2.0}, "kubernetes": {"grace": 5}}
+        fields = {**form(study, advanced, trials=4), **more}
         asked = {"parameters": fields, "state": {"type": "SCHEDULED"}}
         made = self.prefect(f"deployments/{tune['id']}/create_flow_run", asked)
         return str(made["id"])
@@ -136,26 +136,6 @@ class Release:
         """Of trials: names, by their uid."""
         found = self.cluster.list("jobs")
         return {one["metadata"]["uid"]: one["metadata"]["name"] for one in found}
-
-
-def sleeping(study: str) -> Json:
-    """The form of a study like `tests.cluster.sleeper`."""
-    space = {"x": {"type": "float", "low": 0.0, "high": 1.0}}
-    advanced = {"env": {"PACE": 2.0}, "max_failures": 0, "kubernetes": {"grace": 5}}
-    return {
-        "study": study,
-        "image": image("trial-shell"),
-        "command": shlex.join(["sh", "-c", SCRIPT]),
-        "metric": "loss",
-        "search_space": yaml.safe_dump(space),
-        "resource_max": 9,
-        "method": "asha",
-        "workers": 2,
-        "cpu": "10m",
-        "memory": "16Mi",
-        "trials": 4,
-        "advanced": yaml.safe_dump(advanced),
-    }
 
 
 @contextmanager

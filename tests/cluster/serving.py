@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,15 +15,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
 
 from flows.prefect_child import free_port
+from tests.cluster import sleeper
 from tests.cluster.desk import Desk
 from tests.cluster.kit import ROOT, Json, image, until
-from tests.cluster.sleeper import SCRIPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,33 +141,8 @@ def office(api: str) -> Iterator[Office]:
 
 
 def form(desk: Desk, name: str, *, pace: float = 1.0, trials: int = 12, **more: Any) -> Json:
-    """The form of a study like `tests.cluster.sleeper`."""
-    advanced = {
-        "env": {"PACE": pace},
-        "max_failures": 0,
-        "max_disruptions": 100,
-        "kubernetes": {
-            "store_endpoint": desk.minio.inside,
-            "limits": {"memory": "64Mi"},
-            "grace": 5,
-        },
-    }
-    space = {
-        "x": {"type": "float", "low": 0.0, "high": 1.0},
-        "kind": {"type": "categorical", "values": ["good", "fine"]},
-    }
-    return {
-        "study": name,
-        "image": image("trial-shell"),
-        "command": shlex.join(["sh", "-c", SCRIPT]),
-        "metric": "loss",
-        "search_space": yaml.safe_dump(space),
-        "resource_max": 9,
-        "method": "asha",
-        "workers": 2,
-        "cpu": "10m",
-        "memory": "16Mi",
-        "trials": trials,
-        "advanced": yaml.safe_dump(advanced),
-        **more,
-    }
+    """Of a study of `sleeper`, whose trials reach the store of the desk."""
+    pods = {"store_endpoint": desk.minio.inside, "limits": {"memory": "64Mi"}, "grace": 5}
+    advanced = {"env": {"PACE": pace}, "max_disruptions": 100, "kubernetes": pods}
+    kinds = {"kind": {"type": "categorical", "values": ["good", "fine"]}}
+    return sleeper.form(name, advanced, kinds, trials=trials, **more)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from flows.study import Study
 from tests.cluster.desk import Desk, merged
-from tests.cluster.kit import image
+from tests.cluster.kit import Json, image
 
 # For busybox. It exits 9 if the checkpoint is not that of the epoch that it should go on from.
 SCRIPT = r"""
@@ -63,3 +66,21 @@ def sleeper(desk: Desk, changes: Mapping[str, Any] | None = None, pace: float = 
     wanted = merged(base, changes or {})
     wanted["space"]["learning_rate"] = None  # of the example
     return desk.study("shell", wanted)
+
+
+def form(name: str, advanced: Mapping[str, Any], space: Mapping[str, Any] | None = None, **more: Any) -> Json:
+    """The form of such a study. `advanced`: other fields of a study file; `space`: besides x."""
+    return {
+        "study": name,
+        "image": image("trial-shell"),
+        "command": shlex.join(["sh", "-c", SCRIPT]),
+        "metric": "loss",
+        "search_space": yaml.safe_dump({"x": {"type": "float", "low": 0.0, "high": 1.0}, **(space or {})}),
+        "resource_max": 9,
+        "method": "asha",
+        "workers": 2,
+        "cpu": "10m",
+        "memory": "16Mi",
+        "advanced": yaml.safe_dump({"max_failures": 0, **advanced}),
+        **more,
+    }

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
+from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import temporary_settings
+from prefect.states import Running
 
 from flows.prefect_child import Server
 from flows.prefect_server import patience
@@ -32,3 +36,15 @@ def prefect_server(prefect_database: dict[str, str]) -> Iterator[str]:
 def prefect_settings(prefect_server: str) -> Iterator[str]:
     with patience(prefect_server):
         yield prefect_server
+
+
+@pytest.fixture
+def client(prefect_settings: str) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def run(client: SyncPrefectClient) -> UUID:
+    """A flow run of `tune`, at work."""
+    return client.create_flow_run(Flow(fn=lambda: None, name="tune"), state=Running()).id

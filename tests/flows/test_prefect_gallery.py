@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from uuid import UUID
 
 import httpx
 import prefect.events.utilities
 import pytest
-from prefect import Flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.states import Running
+from prefect.client.orchestration import SyncPrefectClient
 
 from flows.prefect_gallery import Gallery
 from flows.prefect_writer import Pace, PrefectWriter
@@ -20,17 +17,6 @@ from tests.flows.test_report_artifacts import FAILED, MEASURED
 
 QUICK = Pace(artifacts=0.1, pictures=0.1, request=2.0)
 PARTS = ["best", "curves", "failures", "progress", "rungs", "summary"]
-
-
-@pytest.fixture
-def client(prefect_settings: str) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture
-def run(client: SyncPrefectClient) -> UUID:
-    return client.create_flow_run(Flow(fn=lambda: None, name="tune"), state=Running()).id
 
 
 def kept(url: str, run: UUID, kind: str = "artifacts") -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prefect import Flow, flow, runtime
+from prefect import flow, runtime
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -30,7 +30,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.settings import temporary_settings
-from prefect.states import Cancelled, Cancelling, Running
+from prefect.states import Cancelled, Cancelling
 
 from flows.outbox import Outbox
 from flows.prefect_child import free_port
@@ -46,17 +46,6 @@ VIEW = StudyView(
     counts=Counts(started=9), units=18, full_units=243, budget=Budget("9 of 20 trials", 0.45),
     messages=("trial 4 has no checkpoint: it starts over",),
 )  # fmt: skip
-
-
-@pytest.fixture
-def client(prefect_settings: str) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture
-def run(client: SyncPrefectClient) -> UUID:
-    return client.create_flow_run(Flow(fn=lambda: None, name="tune"), state=Running()).id
 
 
 def ended(trial: int, outcome: Outcome, *, until: int = 3, **more: object) -> LegEnded:

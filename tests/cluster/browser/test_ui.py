@@ -94,6 +94,7 @@ def test_cancelled_no_job_remains(ui: Ui, release: Release) -> None:
 
 def test_the_same_with_pytorch_by_another_tag(ui: Ui, release: Release) -> None:
     """The run's own form, filled in as it was; a study of another image has another name."""
+    ui.run(STUDY)
     ui.menu("Copy to new run")
     ui.fill(study=OTHER, image=image("trial-pytorch"))
     ui.submit()

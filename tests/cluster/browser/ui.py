@@ -32,7 +32,7 @@ class Ui:
         """Deployments, its name, Run, Custom run."""
 
         def go() -> None:
-            self.page.get_by_role("link", name="Deployments", exact=True).click()
+            self.page.get_by_role("link", name="Deployments", exact=True).first.click()
             row = self.page.get_by_role("row").filter(has_text=deployment)
             row.get_by_role("link", name=deployment, exact=True).first.click()
             self.button("Run").click()
@@ -69,7 +69,7 @@ class Ui:
         """Runs, and the newest of that name."""
 
         def go() -> None:
-            self.page.get_by_role("link", name="Runs", exact=True).click()
+            self.page.get_by_role("link", name="Runs", exact=True).first.click()
             self.page.get_by_role("link", name=name, exact=True).first.click()
             self.page.get_by_role("tab", name="Details").wait_for()
 
@@ -87,7 +87,7 @@ class Ui:
         """Until it is seen; the page is loaded again in between."""
         self._patiently(what, lambda: sight.wait_for(timeout=5000), within)
 
-    def _patiently(self, what: str, go: Callable[[], None], within: float = 90.0) -> None:
+    def _patiently(self, what: str, go: Callable[[], None], within: float = 180.0) -> None:
         """Until it goes: a server that is busy may not answer a page, which then is loaded again."""
         last = ""
 
