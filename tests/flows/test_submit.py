@@ -79,7 +79,8 @@ def deployment(prefect_settings: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("ABOHB_AGENT_IMAGE", "registry.example/agent:1")
     monkeypatch.setattr(submit_follow, "EVERY", 0.1)
     name = f"tune-{time.time_ns()}"
-    served.to_deployment(name).apply()
+    with temporary_settings(updates={"client.max_retries": 5}):  # on SQLite, a busy Prefect says 503
+        served.to_deployment(name).apply()
     return f"submitted/{name}"
 
 
