@@ -11,7 +11,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/abohb tune $(STUDY)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 test-cluster: $(VENV)/dev.stamp
 	$(BIN)/pytest -m "$(MARK)" -rs --durations=25 tests/cluster

@@ -21,9 +21,9 @@ from typing import Any
 
 import yaml
 
-from flows.inbox import steer_prefix
-from flows.study import Study
-from flows.study_file import load_study
+from flows.controller.inbox import steer_prefix
+from flows.study.file import load_study
+from flows.study.model import Study
 from operators.codec import dumps
 from operators.store import Store
 from tests.cluster.kit import ROOT, Cluster

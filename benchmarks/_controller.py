@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import IO
 
 from benchmarks._report import peak_mib
-from flows.backend import Backend
-from flows.effort import ApiCalls
-from flows.kubernetes import KubernetesPlace
-from flows.run import tune_at
-from flows.study import Study
-from flows.study_file import load_study
-from flows.view import Best, Leg, LegEnded, StudyView
+from flows.controller.backend import Backend
+from flows.controller.kubernetes import KubernetesPlace
+from flows.controller.run import tune_at
+from flows.study.file import load_study
+from flows.study.model import Study
+from flows.views.effort import ApiCalls
+from flows.views.view import Best, Leg, LegEnded, StudyView
 from operators.attempt import AttemptSpec, Observed
 from operators.store import Store
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks._report import Figure, now, parser, publish, seconds_of
 from benchmarks.synthetic import synthetic
-from flows.blackbox import Blackbox
-from flows.simulate_runs import Plan, study
+from flows.simulate.blackbox import Blackbox
+from flows.simulate.runs import Plan, study
 from hpo_engine.engine import Limits
 from hpo_engine.history import History
 from hpo_engine.methods import Setting, make_method

@@ -25,8 +25,8 @@ from prefect.settings import temporary_settings
 
 from benchmarks._cluster import Counted, counted, kubeconfig, own_namespace, quantile
 from benchmarks._report import Figure, keep, parser, publish
-from flows.prefect_child import Server
-from flows.study import Study
+from flows.study.model import Study
+from flows.ui.child import Server
 from hpo_engine.types import Event, Report, Start
 from operators.journal import Journal
 from operators.kube.settings import selector

@@ -18,13 +18,13 @@ import numpy as np
 
 from benchmarks._report import Figure, parser, publish
 from benchmarks.record_digits import EXAMPLE
-from flows.blackbox import load_blackbox
-from flows.run import tune_locally
-from flows.simulate_runs import Plan
-from flows.simulate_runs import study as simulated
-from flows.study import Study
-from flows.study_file import load_study
-from flows.study_parts import Budget
+from flows.controller.run import tune_locally
+from flows.simulate.blackbox import load_blackbox
+from flows.simulate.runs import Plan
+from flows.simulate.runs import study as simulated
+from flows.study.file import load_study
+from flows.study.model import Study
+from flows.study.parts import Budget
 
 
 @dataclass(frozen=True, slots=True)

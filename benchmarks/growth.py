@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 from benchmarks._controller import resident_mib
 from benchmarks._report import Figure, parser, publish
 from benchmarks.passes import Idle, study
-from flows.run import current_view
-from flows.session import Session, open_study
+from flows.controller.run import current_view
+from flows.controller.session import Session, open_study
 from hpo_engine.types import AttemptEnded, Outcome, Report
 from operators.attempt import Observed, encode_report, report_key
 from operators.store import DirectoryStore, Store
@@ -49,7 +49,7 @@ def one_leg(session: Session, store: Store, world: Idle, chance: random.Random) 
 
 
 def follow(session: Session) -> None:
-    """A pass, as `flows.run` makes it."""
+    """A pass, as `flows.controller.run` makes it."""
     events, _ = session.controller.step()
     for event in events:
         session.watch.saw(event, 0.0)

@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 
 from benchmarks._report import Figure, parser, peak_mib, publish
 from benchmarks.synthetic import SPACE, synthetic
-from flows.session import replay
-from flows.simulate_runs import Plan
-from flows.simulate_runs import study as simulated
-from flows.study import Study
+from flows.controller.session import replay
+from flows.simulate.runs import Plan
+from flows.simulate.runs import study as simulated
+from flows.study.model import Study
 from hpo_engine.types import Opened
 from operators.journal import Journal
 from operators.store import DirectoryStore

@@ -11,9 +11,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks._report import Figure, parser, peak_mib, publish
-from flows.loop import Controller
-from flows.session import open_study
-from flows.study import Study
+from flows.controller.loop import Controller
+from flows.controller.session import open_study
+from flows.study.model import Study
 from hpo_engine.types import Report
 from operators.attempt import AttemptSpec, Observed, encode_report, report_key
 from operators.store import DirectoryStore

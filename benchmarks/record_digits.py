@@ -15,8 +15,8 @@ from types import ModuleType
 
 import numpy as np
 
-from flows.blackbox import save_blackbox
-from flows.study_file import load_study
+from flows.simulate.blackbox import save_blackbox
+from flows.study.file import load_study
 from hpo_engine.domains import Categorical, Ordinal
 from hpo_engine.types import Config
 

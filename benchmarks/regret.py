@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 from benchmarks._report import parser
 from benchmarks.synthetic import synthetic
-from flows.simulate import compare
-from flows.simulate_runs import Plan
-from flows.simulate_view import draw, figures, heading, table
+from flows.simulate.command import compare
+from flows.simulate.runs import Plan
+from flows.simulate.view import draw, figures, heading, table
 from hpo_engine.simulate import HOUR
 from hpo_engine.types import AbohbError
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks._report import Figure, keep, parser, publish
-from flows.study_store import open_store
+from flows.study.store import open_store
 from hpo_engine.types import AttemptEnded, Report, Start
 from tests.flows.invariants import check_journal
 from tests.flows.real_study import controller, trial_processes, write_study

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.blackbox import Blackbox, load_blackbox, save_blackbox
+from flows.simulate.blackbox import Blackbox, load_blackbox, save_blackbox
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-4, "high": 1.0, "log": True},

@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks._report import Figure, now, parser, peak_mib, publish
 from benchmarks.synthetic import synthetic
-from flows.blackbox import Blackbox, load_blackbox
-from flows.simulate_runs import Plan, study
+from flows.simulate.blackbox import Blackbox, load_blackbox
+from flows.simulate.runs import Plan, study
 from hpo_engine.history import History
 from hpo_engine.methods import Setting, make_method
 from hpo_engine.rungs import levels

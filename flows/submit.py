@@ -27,10 +27,10 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
-from flows.form_fill import form_of
-from flows.study import Study
-from flows.study_file import load_study, parse_study
-from flows.submit_follow import Ended, follow
+from flows.deployment.follow import Ended, follow
+from flows.deployment.form_fill import form_of
+from flows.study.file import load_study, parse_study
+from flows.study.model import Study
 from hpo_engine.types import AbohbError
 
 DEPLOYMENT = "tune/tune"
@@ -149,7 +149,7 @@ def _deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse:
     except ObjectNotFound:
         raise SubmitError(
             f"there is no deployment {name} at {client.api_url}: install the chart (docs/deploy.md), "
-            "or run `python -m flows.serve`"
+            "or run `python -m flows.deployment.serve`"
         ) from None
 
 

@@ -16,15 +16,15 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
-from flows.loop import Ending
-from flows.metrics import metered
-from flows.places import Place, place_for
-from flows.prefect_server import outlive, prefect_api
-from flows.prefect_writer import PrefectWriter
-from flows.report import result_text
-from flows.run import Show, tune_at
-from flows.study import Study
-from flows.view import StudyView
+from flows.controller.loop import Ending
+from flows.controller.places import Place, place_for
+from flows.controller.run import Show, tune_at
+from flows.metrics.book import metered
+from flows.study.model import Study
+from flows.ui.server import outlive, prefect_api
+from flows.ui.writer import PrefectWriter
+from flows.views.report import result_text
+from flows.views.view import StudyView
 
 
 @flow(name="tune", log_prints=False)
@@ -42,8 +42,9 @@ def tune_in_prefect(
 ) -> tuple[StudyView, Ending, str]:
     """Tune a study inside a run of the flow `tune`, with the configured Prefect or one of our own.
 
-    Raises what `flows.run.tune_at` does; for SIGTERM KeyboardInterrupt, or, where trials go on without us,
-    TerminationSignal. Whatever becomes of Prefect, the study is tuned; the text says what it was not told.
+    Raises what `flows.controller.run.tune_at` does; for SIGTERM KeyboardInterrupt, or, where trials go on
+    without us, TerminationSignal. Whatever becomes of Prefect, the study is tuned; the text says what it
+    was not told.
     """
     results: list[tuple[StudyView, Ending, str]] = []
 

@@ -25,7 +25,7 @@ def test_the_engine_page_runs_as_it_stands() -> None:
 
 
 def test_the_readme_study_is_valid(tmp_path: Path) -> None:
-    from flows.study_file import load_study
+    from flows.study.file import load_study
 
     study, on_kubernetes = blocks(ROOT / "README.md", "yaml")
     (tmp_path / "study.yaml").write_text(study)

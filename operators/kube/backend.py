@@ -36,7 +36,7 @@ IMPOSSIBLE = (Outcome.IMAGE, Outcome.POD_SPEC)  # what a wait may come to, after
 
 @dataclass
 class KubernetesBackend:
-    """Behind `flows.backend.Backend`; `changed` is set by whatever has news."""
+    """Behind `flows.controller.backend.Backend`; `changed` is set by whatever has news."""
 
     study: str
     store: Store

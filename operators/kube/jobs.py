@@ -9,13 +9,14 @@ from typing import Any
 
 from operators.attempt import AttemptSpec
 from operators.kube.api import Api
-from operators.kube.errors import CONFLICT, UNAUTHORIZED, ApiError
+from operators.kube.errors import CONFLICT, UNAUTHORIZED, ApiAwayError, ApiError
 from operators.kube.grants import EXPIRE, Grants
 from operators.kube.manifest import ManifestError, config_map, job, job_name, owner_reference, same
 from operators.kube.settings import STORE, STUDY, PodSettings
 from operators.s3_credentials import Credentials
 
 FORBIDDEN = 403
+GOING = 15.0  # seconds to wait for an earlier owner to be gone: its Jobs may have to go first
 OWNED = 5.0  # seconds for which the owner is trusted to be there: Jobs without one are removed at once
 
 
@@ -41,12 +42,13 @@ class Jobs:
     settings: Callable[[AttemptSpec], PodSettings]
     grants: Grants | None  # None: agents have a Secret, or the platform's own identity
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     _owner: Mapping[str, Any] = field(init=False)
     _owned: float = field(default=0.0, init=False)  # when it was last there
 
     def own(self) -> None:
         """Make sure of the owner; what an earlier controller has left under it stays."""
-        wanted, name = config_map(self.study, self.store), self.owner_name
+        wanted, name, began = config_map(self.study, self.store), self.owner_name, self.clock()
         existing = self.api.get("configmaps", name)
         while existing is None or existing["metadata"].get("deletionTimestamp"):
             try:
@@ -54,6 +56,9 @@ class Jobs:
             except ApiError as error:
                 if error.status != CONFLICT:
                     raise
+                if self.clock() - began > GOING:
+                    raise ApiAwayError(f"an earlier ConfigMap {name} is still being removed") from error
+                self.sleep(0.5)
                 existing = self.api.get("configmaps", name)
         if (existing["metadata"].get("labels") or {}).get(STUDY) != self.study:
             raise ManifestError(

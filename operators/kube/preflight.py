@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from operators.kube.api import Api
 from operators.kube.errors import NOT_FOUND, UNAUTHORIZED, ApiError
+from operators.kube.status import unix
 
 # What a controller does, and all that `operators/rbac.yaml` allows.
 VERBS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -17,18 +19,19 @@ VERBS: Final[Mapping[str, tuple[str, ...]]] = {
     "configmaps": ("create", "delete", "get"),
     "events": ("list",),
 }
+SKEW: Final = 60.0  # seconds; how long a pod has waited is told by the cluster's clock and measured by ours
 OLDEST: Final = (1, 29)  # sidecars that end by themselves when the training code has ended
 
 
-def preflight(api: Api, job: Mapping[str, Any] | None) -> list[str]:
+def preflight(api: Api, job: Mapping[str, Any] | None, clock: Callable[[], float] = time.time) -> list[str]:
     """Every problem in the user's words; none: the study can begin. Nothing is left in the cluster.
 
-    `job` is one that the study would make; None: there is none to try.
+    `job` is one that the study would make; None: there is none to try. `clock`: seconds since 1970.
     """
-    return list(_problems(api, job))
+    return list(_problems(api, job, clock))
 
 
-def _problems(api: Api, job: Mapping[str, Any] | None) -> Iterator[str]:
+def _problems(api: Api, job: Mapping[str, Any] | None, clock: Callable[[], float]) -> Iterator[str]:
     try:
         yield from old(api.request("get", "/version"))
         missing = {
@@ -42,7 +45,7 @@ def _problems(api: Api, job: Mapping[str, Any] | None) -> Iterator[str]:
                     "Role of operators/rbac.yaml bound to your user or service account there."
                 )
         if job is not None and "create" not in missing["jobs"]:
-            yield from _dry_run(api, job)
+            yield from _dry_run(api, job, clock)
     except ApiError as error:
         if error.status == UNAUTHORIZED:
             yield f"{api.host} does not accept your credentials: log in again, or choose another context."
@@ -64,11 +67,23 @@ def old(version: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _dry_run(api: Api, job: Mapping[str, Any]) -> Iterator[str]:
+def _dry_run(api: Api, job: Mapping[str, Any], clock: Callable[[], float]) -> Iterator[str]:
+    before = clock()
     try:
-        api.create("jobs", dict(job), dry_run=True)
+        made = api.create("jobs", dict(job), dry_run=True)
+        yield from skewed(api.host, made, before, clock())
     except ApiError as error:
         if error.status == NOT_FOUND and "namespaces" in error.message:
             yield f"namespace {api.namespace!r} does not exist at {api.host}: create it, or give another one."
         elif error.reason != "AlreadyExists":  # of a study that is being resumed
             yield f"the cluster would refuse the Job of a trial: {error.message}"
+
+
+def skewed(host: str, made: Mapping[str, Any], before: float, after: float) -> Iterator[str]:
+    """What the server dates between two readings of our clock tells how far its own is off, to the second."""
+    dated = unix(made["metadata"].get("creationTimestamp"))
+    if dated is None:
+        return
+    off = dated - after if dated > after else before - (dated + 1.0)
+    if off > SKEW:
+        yield f"the clock of {host} and ours are {off:.0f} s apart; set the clocks (NTP)."

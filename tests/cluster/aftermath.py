@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import pytest
 
-from flows.session import replay
-from flows.study import Study
+from flows.controller.session import replay
+from flows.study.model import Study
 from hpo_engine.types import AttemptEnded, AttemptStarted, Blame, Event, Report, Start, Status
 from operators.attempt import claim_key, facts_key, log_key
 from operators.store import Store

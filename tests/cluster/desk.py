@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from flows.study import Study
-from flows.study_file import load_study
+from flows.study.file import load_study
+from flows.study.model import Study
 from hpo_engine.types import Event
 from tests.cluster.kit import ROOT, Cluster, Json, ObjectStore, image
 from tests.flows.invariants import check_journal
@@ -81,7 +81,7 @@ class Desk:
         output = self.folder / f"abohb-{len(self.started)}.log"
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+                [sys.executable, "-m", "flows.cli.main", *map(str, arguments)],
                 cwd=ROOT,
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from flows.study import Study
+from flows.study.model import Study
 from hpo_engine.types import Waiting
 from operators.attempt import AttemptSpec, decode_spec
 from operators.journal import Journal

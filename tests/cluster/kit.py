@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import yaml
 from minio import Minio
 
-from flows.study import Study
+from flows.study.model import Study
 from operators.store import Store
 from operators.stores import open_store
 

@@ -19,7 +19,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
 
-from flows.prefect_child import free_port
+from flows.ui.child import free_port
 from tests.cluster import sleeper
 from tests.cluster.desk import Desk
 from tests.cluster.kit import ROOT, Json, image, until
@@ -27,7 +27,7 @@ from tests.cluster.kit import ROOT, Json, image, until
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running `python -m flows.serve` with all its processes, as a pod has them."""
+    """A running `python -m flows.deployment.serve` with all its processes, as a pod has them."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -71,7 +71,7 @@ def serving(desk: Desk, **more: str) -> Iterator[Served]:
         "ABOHB_METRICS_DIR": str(desk.folder / "metrics"),
         **more,
     }
-    command = [sys.executable, "-m", "flows.serve", "--port", str(port)]
+    command = [sys.executable, "-m", "flows.deployment.serve", "--port", str(port)]
     with output.open("wb") as file:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True

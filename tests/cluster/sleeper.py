@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from flows.study import Study
+from flows.study.model import Study
 from tests.cluster.desk import Desk, merged
 from tests.cluster.kit import Json, image
 

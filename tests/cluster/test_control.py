@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from flows.study_kubernetes import Kubernetes
+from flows.study.kubernetes import Kubernetes
 from hpo_engine.types import AttemptEnded, Outcome
 from tests.cluster.aftermath import check_losses, claims
 from tests.cluster.desk import Desk

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.session import replay
+from flows.controller.session import replay
 from hpo_engine.types import AttemptEnded, AttemptStarted, Outcome, Report, Start
 from operators.attempt import trial_prefix
 from operators.checkpoints import Checkpoints

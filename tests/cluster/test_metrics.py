@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import metrics
-from flows.metrics_table import DECISION, RECONCILE, UP
+from flows.metrics import book as metrics
+from flows.metrics.table import DECISION, RECONCILE, UP
 from hpo_engine.types import AttemptEnded, Start
 from tests.cluster.desk import Desk
 from tests.cluster.kit import until

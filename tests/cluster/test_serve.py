@@ -11,8 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from flows.look import known
-from flows.session import replay
+from flows.controller.session import replay
+from flows.outside.look import known
 from hpo_engine.history import History
 from hpo_engine.types import AttemptEnded, Blame, Event, Outcome, Status
 from operators.journal import Journal

@@ -9,7 +9,7 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
-from flows.prefect_server import patience
+from flows.ui.server import patience
 from operators.kube.settings import selector
 from tests.cluster.desk import Desk
 from tests.cluster.kit import image

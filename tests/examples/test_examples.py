@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.study_file import load_study
+from flows.study.file import load_study
 from hpo_engine.types import Outcome, Report
 from operators.attempt import AttemptSpec
 from tests.operators.trials import SPEC, reports, run, store

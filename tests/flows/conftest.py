@@ -11,8 +11,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import temporary_settings
 from prefect.states import Running
 
-from flows.prefect_child import Server
-from flows.prefect_server import patience
+from flows.ui.child import Server
+from flows.ui.server import patience
 
 
 @pytest.fixture(scope="session")

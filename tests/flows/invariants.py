@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from flows.balance import CANCELLED
-from flows.session import replay
-from flows.study import Study
+from flows.controller.balance import CANCELLED
+from flows.controller.session import replay
+from flows.study.model import Study
 from hpo_engine.types import (
     AttemptEnded,
     AttemptStarted,

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.study import Study
-from flows.study_file import load_study
+from flows.study.file import load_study
+from flows.study.model import Study
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,8 +48,8 @@ store: ./runs
 
 TUNE = """
 import sys
-from flows.run import tune_locally
-from flows.study_file import load_study
+from flows.controller.run import tune_locally
+from flows.study.file import load_study
 view, ending = tune_locally(load_study(sys.argv[1]), [], take_over=len(sys.argv) > 2)
 print(ending.reason)
 """

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from flows.balance import allowed, balance, due, occupied
+from flows.controller.balance import allowed, balance, due, occupied
 from hpo_engine.history import History
 from hpo_engine.objective import Metric, Objective
 from hpo_engine.types import (

@@ -19,9 +19,9 @@ import httpx
 import pytest
 import yaml
 
-from flows.study import Study
-from flows.study_file import load_study
-from flows.study_store import open_store
+from flows.study.file import load_study
+from flows.study.model import Study
+from flows.study.store import open_store
 from hpo_engine.types import AttemptEnded, AttemptStarted
 from tests.flows.invariants import check_journal
 from tests.flows.real_study import ROOT, TRIAL, trial_processes
@@ -56,7 +56,7 @@ def change(path: Path, **more: object) -> Study:
 
 
 def abohb(url: str, *arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "flows.cli.main", *map(str, arguments)]
     env = {**os.environ, "PREFECT_API_URL": url}
     return subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -187,7 +187,9 @@ def test_again_it_shows_the_result_at_once_and_without_prefect(
     spent = os.times().children_user - began.children_user  # of a processor: other tests may run beside this
     assert spent < 3.0
     print(f"shown again in {spent:.1f} s of a processor, {os.times().elapsed - began.elapsed:.1f} s in all")
-    script = "import sys; from flows.cli import main; main(sys.argv[1:]); sys.exit('prefect' in sys.modules)"
+    script = (
+        "import sys; from flows.cli.main import main; main(sys.argv[1:]); sys.exit('prefect' in sys.modules)"
+    )
     shown = subprocess.run(
         [sys.executable, "-c", script, "tune", str(path)],
         cwd=ROOT,
@@ -333,7 +335,9 @@ def test_prefect_gone_in_the_middle(tmp_path: Path, prefect_server: str) -> None
 def test_interrupted_it_says_so_even_before_it_began(tmp_path: Path) -> None:
     path = write(tmp_path, "early", budget={"trials": LONG})
     script = (
-        "import signal, sys, threading; from flows import cli, session\n"
+        "import signal, sys, threading\n"
+        "from flows.cli import main as cli\n"
+        "from flows.controller import session\n"
         "session.replay = lambda *_: signal.raise_signal(signal.SIGINT)\n"
         "sys.exit(cli.main(sys.argv[1:]))"
     )

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.metrics import STUDIES
-from flows.metrics_table import FAMILIES
+from flows.metrics.book import STUDIES
+from flows.metrics.table import FAMILIES
 
 ROOT = Path(__file__).parent.parent.parent
 DASHBOARD = ROOT / "helm" / "abohb" / "dashboards" / "abohb.json"

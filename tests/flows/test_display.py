@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from flows.display import Allowance, LineDisplay, LiveDisplay, Quiet, Sturdy, display_for
-from flows.frame import frame
-from flows.view import Best, Budget, Counts, LegEnded, Level, Slot, StudyView
+from flows.cli.display import Allowance, LineDisplay, LiveDisplay, Quiet, Sturdy, display_for
+from flows.views.frame import frame
+from flows.views.view import Best, Budget, Counts, LegEnded, Level, Slot, StudyView
 from hpo_engine.types import Outcome
 
 VIEW = StudyView(

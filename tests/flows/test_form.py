@@ -12,11 +12,11 @@ import pytest
 import yaml
 from prefect import flow
 
-from flows.form import ADVANCED, SPACE, Form, flat
-from flows.form_fill import form_of
-from flows.form_study import PLACES, study_of
-from flows.mistakes import mistakes_markdown, mistakes_message
-from flows.study_file import StudyError, load_study, parse_study
+from flows.deployment.form import ADVANCED, SPACE, Form, flat
+from flows.deployment.form_fill import form_of
+from flows.deployment.form_study import PLACES, study_of
+from flows.deployment.mistakes import mistakes_markdown, mistakes_message
+from flows.study.file import StudyError, load_study, parse_study
 from hpo_engine.methods import METHODS
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "kubernetes"

@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import StateType
 
-from flows.door import rival
-from flows.flow_runs import Run
-from flows.keeper import (
+from flows.deployment.door import rival
+from flows.deployment.flow_runs import Run
+from flows.deployment.keeper import (
     AGAIN,
     HOUR,
     LONGEST,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.study_store import open_store
+from flows.study.store import open_store
 from hpo_engine.types import AttemptEnded, AttemptStarted, Report, Start
 from tests.flows.invariants import check_journal
 from tests.flows.real_study import controller, trial_processes, write_study

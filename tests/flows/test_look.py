@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
-from flows import cli
-from flows.fetch import OVERLAP, Output, added
-from flows.look import Notes, known, look, rows, state
-from flows.look_text import aligned, clipped, trials_text
-from flows.run import tune_locally
-from flows.study import Study
-from flows.study_file import load_study
-from flows.study_store import open_store
-from flows.view import Counts, StudyView
+from flows.cli import main as cli
+from flows.cli.look_text import aligned, clipped, trials_text
+from flows.controller.run import tune_locally
+from flows.outside.fetch import OVERLAP, Output, added
+from flows.outside.look import Notes, known, look, rows, state
+from flows.study.file import load_study
+from flows.study.model import Study
+from flows.study.store import open_store
+from flows.views.view import Counts, StudyView
 from hpo_engine.types import (
     AbohbError,
     AttemptEnded,
@@ -217,7 +217,7 @@ def test_a_heart_on_another_host_is_listened_for(
     timer.start()
     assert said("status", path)[1].startswith("Study killed is running, tuned by process 12 on node-7.")
     timer.join()
-    monkeypatch.setattr("flows.cli_look.SILENCE", 0.3)
+    monkeypatch.setattr("flows.cli.look.SILENCE", 0.3)
     assert "Nobody is tuning it (process 12 on node-7 has gone)" in said("status", path)[1]
 
 

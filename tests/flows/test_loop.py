@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import pytest
 
-from flows.loop import Ending
-from flows.session import Session, open_study
-from flows.study import Study
-from flows.view import Leg, LegEnded, LegStarted
+from flows.controller.loop import Ending
+from flows.controller.session import Session, open_study
+from flows.study.model import Study
+from flows.views.view import Leg, LegEnded, LegStarted
 from hpo_engine.types import (
     AttemptEnded,
     AttemptStarted,

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from flows.loop import Ending
-from flows.session import open_study
-from flows.study import Study
+from flows.controller.loop import Ending
+from flows.controller.session import open_study
+from flows.study.model import Study
 from hpo_engine.types import Event, Resume, Start, Stop
 from tests.flows.invariants import check_journal
 from tests.flows.stand_ins import Crash, MemoryStore, Workers

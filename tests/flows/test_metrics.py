@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from flows import metrics
-from flows.effort import BOUNDS, Effort, Timing
-from flows.metrics import EVERY, KEPT, LINGER, StudyMetrics, families, metered, prepare, render
-from flows.metrics_file import Snapshot, birth, file_of, read, snapshots, write
-from flows.metrics_table import DECISION, FAMILIES, RECONCILE, UP, api_calls, samples
-from flows.places import LocalPlace
-from flows.run import tune_at
-from flows.spent import Spent
-from flows.view import Best, Failures, Slot, StudyView
+from flows.controller.places import LocalPlace
+from flows.controller.run import tune_at
+from flows.metrics import book as metrics
+from flows.metrics.book import EVERY, KEPT, LINGER, StudyMetrics, families, metered, prepare, render
+from flows.metrics.file import Snapshot, birth, file_of, read, snapshots, write
+from flows.metrics.table import DECISION, FAMILIES, RECONCILE, UP, api_calls, samples
+from flows.views.effort import BOUNDS, Effort, Timing
+from flows.views.spent import Spent
+from flows.views.view import Best, Failures, Slot, StudyView
 from hpo_engine.types import Outcome
 from tests.flows.test_report import VIEW
 from tests.flows.test_run import quick_study
@@ -198,7 +198,8 @@ def test_the_last_numbers_are_written_however_soon_the_end_comes(folder: Path) -
 def test_a_study_whose_process_was_killed_is_down_until_it_is_picked_up(folder: Path) -> None:
     code = (
         "import os, signal\n"
-        "from flows.metrics import *\nfrom flows.view import *\nfrom flows.effort import *\n"
+        "from flows.metrics.book import *\nfrom flows.views.view import *\n"
+        "from flows.views.effort import *\n"
         "effort = Effort(Timing().add(0.1), Timing(), {('get', 200): 5})\n"
         "with metered('digits') as (meters,):\n"
         "    meters.show(StudyView('digits', 'asha', spent=Spent(gpu_seconds=200.0), effort=effort))\n"

@@ -15,7 +15,7 @@ TABLE = ROOT / "benchmarks" / "tables" / "digits.npz"
 
 
 def abohb(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows.cli", *arguments]
+    command = [sys.executable, "-m", "flows.cli.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, cwd=ROOT)
 
 
@@ -32,7 +32,7 @@ def test_python_is_the_one_that_runs_us_where_path_has_none(tmp_path: Path) -> N
 
 
 def test_a_simulation_can_be_interrupted(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "flows.cli", "simulate", "--blackbox", str(TABLE), "--hours", "5"]
+    command = [sys.executable, "-m", "flows.cli.main", "simulate", "--blackbox", str(TABLE), "--hours", "5"]
     process = subprocess.Popen(
         [*command, "--method", "a-bohb", "--seeds", "4", "--out", str(tmp_path / "r.png")],
         cwd=ROOT,

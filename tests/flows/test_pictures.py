@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from flows import evidence
-from flows import svg as svg_module
-from flows.pictures import (
+from flows.views import evidence
+from flows.views import svg as svg_module
+from flows.views.pictures import (
     CURVES,
     best_over_time,
     chosen,
@@ -25,8 +25,8 @@ from flows.pictures import (
     thinned,
     value_axis,
 )
-from flows.svg import HEIGHT, WIDTH, Mark, Picture, linear, logarithmic, svg
-from flows.view import Best, Curves, Gain, Level, Slot, StudyView
+from flows.views.svg import HEIGHT, WIDTH, Mark, Picture, linear, logarithmic, svg
+from flows.views.view import Best, Curves, Gain, Level, Slot, StudyView
 from hpo_engine.types import Report
 
 LEVELS = (1, 3, 9, 27, 81)

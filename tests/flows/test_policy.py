@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.form import Form
-from flows.form_study import study_of
-from flows.kubernetes import KubernetesPlace
-from flows.places import place_for
-from flows.policy import PolicyError, apply, filled, most_workers, read_policy
-from flows.policy_images import allowed, repository
-from flows.policy_model import Policy
-from flows.policy_patch import fields_set, written
-from flows.study_file import StudyError, parse_study
-from flows.study_kubernetes import Kubernetes, amount_of
+from flows.controller.kubernetes import KubernetesPlace
+from flows.controller.places import place_for
+from flows.deployment.form import Form
+from flows.deployment.form_study import study_of
+from flows.policy.apply import PolicyError, apply, filled, most_workers, read_policy
+from flows.policy.images import allowed, repository
+from flows.policy.model import Policy
+from flows.policy.patch import fields_set, written
+from flows.study.file import StudyError, parse_study
+from flows.study.kubernetes import Kubernetes, amount_of
 
 ENV = {
     "ABOHB_STORE": "s3://tuning/studies",

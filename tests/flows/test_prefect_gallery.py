@@ -10,9 +10,9 @@ import prefect.events.utilities
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from flows.prefect_gallery import Gallery
-from flows.prefect_writer import Pace, PrefectWriter
-from flows.report_artifacts import Artifact, artifacts, pictures
+from flows.ui.gallery import Gallery
+from flows.ui.writer import Pace, PrefectWriter
+from flows.views.artifacts import Artifact, artifacts, pictures
 from tests.flows.test_report_artifacts import FAILED, MEASURED
 
 QUICK = Pace(artifacts=0.1, pictures=0.1, request=2.0)
@@ -66,7 +66,7 @@ def test_a_new_version_makes_no_event(
 def test_an_artifact_of_the_largest_size_is_taken(
     prefect_settings: str, client: SyncPrefectClient, run: UUID
 ) -> None:
-    from flows.report_artifacts import LIMIT
+    from flows.views.artifacts import LIMIT
 
     gallery = Gallery(run)
     for letter in "ab":

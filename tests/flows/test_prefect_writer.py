@@ -32,11 +32,11 @@ from prefect.exceptions import TerminationSignal
 from prefect.settings import temporary_settings
 from prefect.states import Cancelled, Cancelling
 
-from flows.outbox import Outbox
-from flows.prefect_child import free_port
-from flows.prefect_server import Prefect, outlive, patience, prefect_api
-from flows.prefect_writer import Pace, PrefectWriter, leg_name, leg_state
-from flows.view import Best, Budget, Counts, LegEnded, LegStarted, Level, StudyView
+from flows.ui.child import free_port
+from flows.ui.outbox import Outbox
+from flows.ui.server import Prefect, outlive, patience, prefect_api
+from flows.ui.writer import Pace, PrefectWriter, leg_name, leg_state
+from flows.views.view import Best, Budget, Counts, LegEnded, LegStarted, Level, StudyView
 from hpo_engine.types import Outcome
 
 QUICK = Pace(artifacts=0.2, state=0.2, request=0.5, pause=0.1, longest_pause=0.2)
@@ -322,7 +322,7 @@ def test_our_server_ends_with_the_process_that_started_it(
     prefect_server: str, prefect_database: dict[str, str]
 ) -> None:
     code = (
-        "import os, signal, sys\nfrom flows.prefect_child import free_port, spawn\n"
+        "import os, signal, sys\nfrom flows.ui.child import free_port, spawn\n"
         "print(spawn(free_port(), sys.stderr).pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     env = {**os.environ, **prefect_database}

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from flows.report import duration, number, result_json, result_text
-from flows.view import Best, Budget, Counts, Failures, Level, StudyView
+from flows.views.report import duration, number, result_json, result_text
+from flows.views.view import Best, Budget, Counts, Failures, Level, StudyView
 from hpo_engine.types import Outcome
 
 VIEW = StudyView(

@@ -9,8 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from flows.evidence import evidence, said
-from flows.report_artifacts import (
+from flows.views.artifacts import (
     LIMIT,
     artifacts,
     best_markdown,
@@ -22,8 +21,9 @@ from flows.report_artifacts import (
     slug,
     summary_markdown,
 )
-from flows.spent import Spent
-from flows.view import Curves, FailedAttempt, Gain, StudyView
+from flows.views.evidence import evidence, said
+from flows.views.spent import Spent
+from flows.views.view import Curves, FailedAttempt, Gain, StudyView
 from hpo_engine.types import AttemptEnded, Outcome, Report
 from tests.flows.test_report import EMPTY, VIEW
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from flows import places, run
-from flows.loop import Ending
-from flows.run import tune_locally, whole
-from flows.study import Study
-from flows.study_file import parse_study
-from flows.view import Leg, LegEnded, LegStarted, StudyView
+from flows.controller import places, run
+from flows.controller.loop import Ending
+from flows.controller.run import tune_locally, whole
+from flows.study.file import parse_study
+from flows.study.model import Study
+from flows.views.view import Leg, LegEnded, LegStarted, StudyView
 from hpo_engine.history import History
 from hpo_engine.types import AttemptEnded, AttemptStarted, Report
 from operators.journal import Fenced, Journal

@@ -21,11 +21,11 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.settings import temporary_settings
 from prefect.states import Cancelled, Crashed, Failed
 
-from flows.flow_runs import FlowRuns, register
-from flows.keeper import AGAIN
-from flows.pool import TemplateError, base_job, make_pool
-from flows.prefect_child import free_port
-from flows.serve import FLOWS
+from flows.deployment.flow_runs import FlowRuns, register
+from flows.deployment.keeper import AGAIN
+from flows.deployment.pool import TemplateError, base_job, make_pool
+from flows.deployment.serve import FLOWS
+from flows.ui.child import free_port
 from tests.flows.real_study import ROOT, controller, write_study
 
 FORM = {"study": "served", "image": "registry.example/digits:1"}
@@ -47,7 +47,7 @@ def pages(prefect_server: str, folder: Path) -> Iterator[str]:
         "ABOHB_METRICS_DIR": str(folder / "metrics"),
         "ABOHB_METRICS_PORT": str(port),
     }
-    process = subprocess.Popen([sys.executable, "-m", "flows.serve"], cwd=ROOT, env=environment)
+    process = subprocess.Popen([sys.executable, "-m", "flows.deployment.serve"], cwd=ROOT, env=environment)
     try:
         url = f"http://127.0.0.1:{port}"
         until(lambda: page(f"{url}/readyz") == (200, "ok\n"), 60)

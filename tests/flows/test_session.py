@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from flows.session import ChangedError, ended, open_study, replay
-from flows.study import Study
-from flows.view import LegEnded, LegStarted
+from flows.controller.session import ChangedError, ended, open_study, replay
+from flows.study.model import Study
+from flows.views.view import LegEnded, LegStarted
 from hpo_engine.types import AttemptEnded, Finished, Opened, Outcome, Report, Start, Steered
 from operators.codec import dumps
 from operators.journal import Journal, JournalError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from flows.effort import BOUNDS, Timing
-from flows.gains import Gains
-from flows.spent import Ledger, Spent
-from flows.study_kubernetes import Gpus
+from flows.study.kubernetes import Gpus
+from flows.views.effort import BOUNDS, Timing
+from flows.views.gains import Gains
+from flows.views.spent import Ledger, Spent
 from hpo_engine.objective import Metric, Objective
 from hpo_engine.types import AttemptEnded, AttemptStarted, Event, Outcome, Report, Start
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from flows import study_parts
-from flows.study import Study, differences
-from flows.study_file import StudyError, parse_study
-from flows.study_templates import FACTS
+from flows.study import parts as study_parts
+from flows.study.file import StudyError, parse_study
+from flows.study.model import Study, differences
+from flows.study.templates import FACTS
 from hpo_engine.methods import METHODS
 from hpo_engine.objective import Constraint, Metric
 from hpo_engine.space import Condition

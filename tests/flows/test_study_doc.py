@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from flows import study_kubernetes, study_parts
-from flows.study import FIXED, Study
-from flows.study_file import load_study
-from flows.study_methods import options_of
-from flows.study_summary import check_summary
+from flows.study import kubernetes as study_kubernetes
+from flows.study import parts as study_parts
+from flows.study.file import load_study
+from flows.study.methods import options_of
+from flows.study.model import FIXED, Study
+from flows.study.summary import check_summary
 from hpo_engine.methods import METHODS
 
 DOC = (Path(__file__).parents[2] / "docs" / "study-file.md").read_text()

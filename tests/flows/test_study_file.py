@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.study import Study
-from flows.study_file import StudyError, load_study, parse_study
-from flows.study_yaml import read_yaml
+from flows.study.file import StudyError, load_study, parse_study
+from flows.study.model import Study
+from flows.study.yaml import read_yaml
 
 GOOD = """\
 name: digits

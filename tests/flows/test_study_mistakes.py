@@ -3,7 +3,7 @@
 
 import pytest
 
-from flows.study_file import StudyError, load_study
+from flows.study.file import StudyError, load_study
 
 GOOD = """\
 name: digits

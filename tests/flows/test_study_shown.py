@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from flows.study import FIXED, Study, differences
-from flows.study_file import parse_study
-from flows.study_local import local_problems, script_place
-from flows.study_summary import check_summary, render_summary
+from flows.study.file import parse_study
+from flows.study.local import local_problems, script_place
+from flows.study.model import FIXED, Study, differences
+from flows.study.summary import check_summary, render_summary
 
 BASE = {
     "name": "digits",

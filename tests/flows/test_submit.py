@@ -24,13 +24,13 @@ from prefect.flow_engine import run_flow
 from prefect.settings import temporary_settings
 from prefect.states import AwaitingRetry, Completed, Crashed, Failed, Running, State
 
-from flows import submit_follow
-from flows.form import Form, flat
-from flows.form_study import study_of
-from flows.mistakes import mistakes_message
-from flows.study_file import StudyError
+from flows.deployment import follow as submit_follow
+from flows.deployment.follow import Ended, follow
+from flows.deployment.form import Form, flat
+from flows.deployment.form_study import study_of
+from flows.deployment.mistakes import mistakes_message
+from flows.study.file import StudyError
 from flows.submit import SubmitError, asking, send, submit
-from flows.submit_follow import Ended, follow
 
 STUDY: dict[str, Any] = {
     "name": "digits",
@@ -58,7 +58,7 @@ def served(form: Form) -> State[Any]:
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
-    with get_client(sync_client=True) as client:  # as flows.prefect_writer does it
+    with get_client(sync_client=True) as client:  # as flows.ui.writer does it
         ends = [Completed(message="5 s, val_error 0.25"), Failed(message="user error after 3 s\nTraceback")]
         for number, state in enumerate(ends):
             name = f"trial-{number} to epoch 9"
@@ -211,9 +211,9 @@ def test_the_command_leaves_the_run_at_an_interrupt(deployment: str, tmp_path: P
     file = tmp_path / "study.yaml"
     file.write_text(json.dumps({**STUDY, "name": "left"}))
     code = (
-        "import sys, flows.submit, flows.cli;"
+        "import sys, flows.submit, flows.cli.main;"
         f"flows.submit.submit.__kwdefaults__['deployment'] = {deployment!r};"
-        f"sys.exit(flows.cli.main(['submit', {str(file)!r}]))"
+        f"sys.exit(flows.cli.main.main(['submit', {str(file)!r}]))"
     )
     from prefect.settings import PREFECT_API_URL
 

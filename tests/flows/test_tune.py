@@ -12,12 +12,12 @@ import httpx
 import pytest
 from prefect.states import State
 
-from flows.loop import Ending
-from flows.places import LocalPlace
-from flows.run import final_view
-from flows.session import replay
+from flows.controller.loop import Ending
+from flows.controller.places import LocalPlace
+from flows.controller.run import final_view
+from flows.controller.session import replay
 from flows.tune import state_of, tune, tune_in_prefect
-from flows.view import LegStarted, StudyView
+from flows.views.view import LegStarted, StudyView
 from operators.journal import Fenced
 from tests.flows.invariants import check_journal
 from tests.flows.real_study import trial_processes
@@ -75,7 +75,7 @@ def test_being_fenced_is_raised_through_the_flow(tmp_path: Path, prefect_setting
     study = quick_study(tmp_path, name="fenced", budget={"trials": 2}, resource=SHORT)
 
     def take() -> None:
-        from flows.run import tune_locally
+        from flows.controller.run import tune_locally
 
         tune_locally(study, [], take_over=True)
 

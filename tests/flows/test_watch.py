@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from flows.session import replay
-from flows.study import Study
-from flows.view import Budget, Counts, FailedAttempt, LegEnded, LegStarted, Level, Slot, StudyView
-from flows.watch import Watch
+from flows.controller.session import replay
+from flows.study.model import Study
+from flows.views.view import Budget, Counts, FailedAttempt, LegEnded, LegStarted, Level, Slot, StudyView
+from flows.views.watch import Watch
 from hpo_engine.history import History
 from hpo_engine.types import (
     AttemptEnded,

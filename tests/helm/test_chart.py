@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.policy import read_policy
-from flows.policy_model import Policy
+from flows.policy.apply import read_policy
+from flows.policy.model import Policy
 from tests.helm.chart import (
     CHART,
     ROOT,
@@ -241,7 +241,7 @@ def test_a_pod_for_each_study() -> None:
     (controller,) = made.pod("abohb-controller")["containers"]
     assert controller["args"] == ["--work-pool", "abohb", "--job-template", "/etc/abohb/job.yaml"]
     (study,) = made.pod("job.yaml")["containers"]
-    assert study["command"] == ["python", "-m", "flows.child"]
+    assert study["command"] == ["python", "-m", "flows.deployment.child"]
     (same,) = (one for one in made.pods() if one[0] == "abohb-controller")
     shared = {"ABOHB_STORE", "ABOHB_POLICY", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING"}
     assert shared <= {one["name"] for one in study["env"]}

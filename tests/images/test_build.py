@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from flows.study_file import load_study
+from flows.study.file import load_study
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["agent", "controller", "trial-digits", "trial-pytorch", "trial-shell"]

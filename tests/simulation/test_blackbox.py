@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import synthetic
-from flows.blackbox import BlackboxError, load_blackbox, save_blackbox
+from flows.simulate.blackbox import BlackboxError, load_blackbox, save_blackbox
 
 SPACE = {
     "rate": {"type": "float", "low": 1e-4, "high": 1.0, "log": True},

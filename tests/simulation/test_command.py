@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import synthetic
-from flows import simulate
-from flows.blackbox import load_blackbox
-from flows.simulate_runs import Plan, Run, run_all
-from flows.simulate_view import Comparison, table
+from flows.simulate import command as simulate
+from flows.simulate.blackbox import load_blackbox
+from flows.simulate.runs import Plan, Run, run_all
+from flows.simulate.view import Comparison, table
 from hpo_engine.simulate import Costs
 
 

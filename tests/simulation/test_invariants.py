@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from benchmarks.synthetic import synthetic
-from flows.blackbox import Blackbox
-from flows.simulate_runs import Plan, study
+from flows.simulate.blackbox import Blackbox
+from flows.simulate.runs import Plan, study
 from hpo_engine.engine import Engine, Limits
 from hpo_engine.history import History
 from hpo_engine.methods import METHODS, Setting, make_method

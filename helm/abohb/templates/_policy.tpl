@@ -1,4 +1,4 @@
-{{/* What flows/policy.py reads: the values, less the lists of which empty means more than none. */}}
+{{/* What flows/policy/apply.py reads: the values, less the lists of which empty means more than none. */}}
 {{- define "abohb.policy" -}}
 {{- $policy := deepCopy .Values.policy -}}
 {{- range list "registries" "stores" -}}

@@ -29,7 +29,7 @@ spec:
         - name: prefect-job
           image: {{ include "abohb.image" (list . .Values.image.controller) | quote }}
           imagePullPolicy: {{ .Values.image.pullPolicy }}
-          command: [python, -m, flows.child]
+          command: [python, -m, flows.deployment.child]
           args: [] # else the worker adds its own
           ports: [{name: metrics, containerPort: 9090}]
           env:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows.study_parts import LONGEST_NAME
+from flows.study.parts import LONGEST_NAME
 from operators.attempt import AttemptSpec, decode_spec
 from operators.kube.manifest import ManifestError, config_map, job, job_name, owner_reference, same
 from operators.kube.merge import PatchError

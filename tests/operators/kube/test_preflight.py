@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from operators.kube.preflight import VERBS, old, preflight
+from operators.kube.preflight import VERBS, old, preflight, skewed
 from tests.operators.kube.answers import CUT, Say, api_to, in_order, refusal, serving
 
 ROOT = Path(__file__).parents[3]
@@ -86,3 +86,25 @@ def test_no_answer_is_one_problem(answer: Say, words: str) -> None:
     with serving(in_order(answer)) as server:
         (line,) = preflight(api_to(server, patience=0.0), job)
     assert re.search(words, line)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (1795269094.0, 1795269094.9, ""),
+        (1795269094.9, 1795269096.0, ""),  # it tells whole seconds
+        (1795269000.0, 1795269200.0, ""),  # a slow answer says nothing of the clocks
+        (1795269155.0, 1795269156.0, ""),
+        (1795269030.0, 1795269033.0, "61 s apart"),
+        (1795269216.0, 1795269217.0, "121 s apart"),
+    ],
+)
+def test_clocks_that_differ(before: float, after: float, said: str) -> None:
+    lines = list(
+        skewed("https://c", {"metadata": {"creationTimestamp": "2026-11-21T13:51:34Z"}}, before, after)
+    )
+    assert (not lines) if not said else said in lines[0]
+
+
+def test_an_answer_without_a_date_says_nothing() -> None:
+    assert list(skewed("https://c", {"metadata": {"creationTimestamp": None}}, 0.0, 1.0)) == []

@@ -1,0 +1,1 @@
+"""The command `abohb`: docs/commands.md."""

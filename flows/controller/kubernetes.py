@@ -1,0 +1,231 @@
+"""A cluster as the place of a study: its settings, what must hold before it starts, and its backend."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+
+from flows.controller.backend import AwayError, Backend
+from flows.controller.build import attempt_spec
+from flows.policy.apply import allowed
+from flows.study.file import Problem, StudyError
+from flows.study.kubernetes import cluster_problems
+from flows.study.model import Study
+from flows.study.store import open_store
+from flows.study.templates import render
+from flows.views.effort import ApiCalls
+from flows.views.view import Best
+from hpo_engine.types import AbohbError, Config, Trial
+from operators.attempt import AttemptSpec, trial_prefix
+from operators.checkpoints import Checkpoints
+from operators.kube.api import Api, connect
+from operators.kube.backend import KubernetesBackend
+from operators.kube.calls import Calls
+from operators.kube.endings import Endings
+from operators.kube.grants import Grants
+from operators.kube.image import PinnedImage
+from operators.kube.jobs import Jobs
+from operators.kube.preflight import preflight
+from operators.kube.settings import PodSettings, StoreAccess, selector
+from operators.kube.slim import slim
+from operators.kube.warnings import Warnings
+from operators.kube.watch import Watcher
+from operators.kube.world import World
+from operators.s3 import S3Store
+from operators.s3_credentials import Credentials
+from operators.store import StoreError
+from operators.stores import proves_put_once
+from operators.sts import HOUR, assume, policy
+
+LIFE, LIFE_AWS = 12 * HOUR, HOUR  # of a trial's keys, renewed at half of it; roles of AWS allow an hour
+SYNC = 30.0  # seconds that the first lists may take
+SKEW = 240.0  # seconds: S3 refuses a signature that is older than 15 minutes
+
+
+class PreflightError(AbohbError):
+    """What keeps a study from running on this cluster, all of it."""
+
+
+@dataclass(frozen=True)
+class KubernetesPlace:
+    study: Study
+    store: S3Store
+    api: Api
+    poll: float = 1.0  # with no news; each watch event begins a pass at once
+    lasting: bool = True
+
+    @classmethod
+    def connect(cls, study: Study, context: str | None) -> KubernetesPlace:
+        """StudyError: it is not for a cluster, or not allowed. AbohbError: no cluster or store is reached."""
+        problems = [Problem(path, None, text) for path, text in cluster_problems(study.draft())]
+        try:
+            study = allowed(study, os.environ)
+        except StudyError as error:
+            problems += error.problems
+        if problems:
+            raise StudyError(problems)
+        store = open_store(study)
+        assert isinstance(store, S3Store)  # by its URL
+        namespace = study.kubernetes.namespace or os.environ.get("ABOHB_TRIALS_NAMESPACE") or None
+        return cls(study, store, connect(context, namespace))
+
+    @property
+    def uri(self) -> str:
+        return f"{self.study.store}/{self.study.name}"
+
+    def check(self) -> None:
+        """PreflightError, or AwayError, lists everything at once; nothing is left behind by asking."""
+        told: list[str] = []
+        spec = attempt_spec(self.study, Trial(0, self._example(), self.study.resource.min, attempt=1))
+        try:
+            job = self._jobs().example(spec, self._image)
+        except AbohbError as error:  # a patch that cannot be applied
+            told, job = [str(error)], None
+        told += preflight(self.api, job)
+        away = any(status == 0 for _, _, status in self.api.calls)
+        try:
+            told += self._store_problems()
+        except OSError as error:
+            told.append(f"store: {error}")
+            away = True
+        if told:
+            raise (AwayError if away else PreflightError)(
+                f"study {self.study.name!r} cannot run in namespace {self.api.namespace!r}:\n"
+                + "\n".join(f"  {line}" for line in told)
+            )
+
+    def backend(self) -> Backend:
+        changed = threading.Event()
+        study, store, jobs = self.study, self.store, self._jobs()
+        jobs.own()
+        watchers = [
+            Watcher(self.api, kind, selector(study.name), changed.set, slim) for kind in ("jobs", "pods")
+        ]
+        for watcher in watchers:
+            watcher.start()
+        calls = Calls(changed.set)
+        for watcher in watchers:
+            if not watcher.synced.wait(SYNC):
+                raise AwayError(f"the Kubernetes API at {self.api.host} does not answer: {watcher.away()[1]}")
+        return KubernetesBackend(
+            study.name,
+            store,
+            World(*watchers),
+            jobs,
+            PinnedImage(store, study.name, self._image),
+            Endings(self.api, store, study.name, calls),
+            calls,
+            Warnings(self.api, calls),
+            changed,
+            image_grace=study.kubernetes.image_grace,
+        )
+
+    def checkpoint(self, best: Best) -> str:
+        """Its files stay in the store: `abohb best --to` fetches them."""
+        prefix = trial_prefix(self.study.name, best.trial)
+        manifest = Checkpoints(self.store, prefix).manifest_at(best.resource)
+        return "" if manifest is None else f"{self.study.store}/{prefix}checkpoints/{best.resource:08d}.json"
+
+    def sweep(self) -> None:
+        """What a controller that was killed amid its end has left."""
+        jobs = self._jobs()
+        with suppress(OSError):  # the result is in the store; the cluster may be away
+            if self.api.get("configmaps", jobs.owner_name) is not None:
+                jobs.own()
+                jobs.disown()
+
+    def calls(self) -> ApiCalls:
+        calls: Counter[tuple[str, int]] = Counter()
+        for (verb, _, status), count in self.api.calls.items():
+            calls[verb, status] += count
+        return calls
+
+    # -- the parts -----------------------------------------------------------------------------------
+
+    @property
+    def _image(self) -> str:
+        return self.study.image or ""
+
+    def _jobs(self) -> Jobs:
+        return Jobs(self.api, self.study.name, self.study.store, self.settings, self._grants)
+
+    @cached_property
+    def _grants(self) -> Grants | None:
+        return (
+            None if self.study.kubernetes.store_secret else Grants(self.store, self.study.name, self._assume)
+        )
+
+    def _assume(self, trial: int) -> Credentials:
+        store, name = self.store, self.study.name
+        return assume(
+            store,
+            policy(store.bucket, store.prefix, name, trial),
+            name=f"{name}-{trial}",
+            role=self.study.kubernetes.store_role,
+            seconds=LIFE_AWS if store.place.aws else LIFE,
+        )
+
+    def _example(self) -> Config:
+        import numpy as np
+
+        space = self.study.search_space()
+        return (
+            self.study.initial[0] if self.study.initial else space.decode(np.full((1, space.width), 0.5))[0]
+        )
+
+    def _store_problems(self) -> Iterator[str]:
+        try:
+            if problem := proves_put_once(self.store, self.study.name):
+                yield f"store: {problem}"
+            if abs(skew := self.store.clock_skew()) > SKEW:
+                yield f"store: its clock and ours are {abs(skew):.0f} s apart; set the clocks (NTP)"
+            if self._grants is not None:
+                self._assume(0)
+        except StoreError as error:
+            yield f"store: {error}"
+
+    def settings(self, spec: AttemptSpec) -> PodSettings:
+        """What the pod of an attempt asks for, with its configuration filled in."""
+        wanted, config = self.study.kubernetes, spec.config
+        facts = {"trial": spec.trial, "attempt": spec.attempt, "study": spec.study, "until": spec.until}
+        selects = {key: render(text, {**config, **facts}) for key, text in wanted.node_selector.items()}
+        place = self.store.place
+        return PodSettings(
+            namespace=self.api.namespace,
+            image=self._image,
+            agent_image=agent_image(self.study) or "",
+            store=StoreAccess(
+                self.study.store,
+                wanted.store_endpoint or (None if place.aws else place.endpoint),
+                place.region,
+                wanted.store_secret,
+                os.environ.get("ABOHB_TRIALS_CA"),
+            ),
+            gpus=wanted.gpus.of(config),
+            gpu_resource=wanted.gpus.resource,
+            requests=wanted.requests,
+            limits=wanted.limits,
+            node_selector=selects,
+            tolerations=wanted.tolerations,
+            pull_secrets=wanted.pull_secrets,
+            pull_policy=wanted.pull_policy,
+            queue_name=wanted.queue_name,
+            priority_class=wanted.priority_class,
+            service_account=wanted.service_account,
+            user=wanted.user,
+            shm=wanted.shm,
+            grace=wanted.grace,
+            deadline=wanted.deadline,
+            ttl=wanted.keep_jobs,
+            command_is_args=not self.study.command,
+            patch=wanted.patch,
+        )
+
+
+def agent_image(study: Study) -> str | None:
+    return study.kubernetes.agent_image or os.environ.get("ABOHB_AGENT_IMAGE") or None

@@ -1,0 +1,64 @@
+"""Runs of `tune` are looked at before anything begins: a mistake shows at once, whoever would run them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from prefect.client.schemas.objects import StateType
+from pydantic import ValidationError
+
+from flows.deployment.flow_runs import Run
+from flows.deployment.form import Form
+from flows.deployment.form_study import study_of
+from flows.deployment.mistakes import mistakes_markdown, mistakes_message
+from flows.study.model import Study
+from hpo_engine.types import AbohbError
+
+AT_WORK = (StateType.RUNNING, StateType.CANCELLING)
+
+
+class TakenError(AbohbError):
+    """Another run has the study."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    text: str  # of the artifact
+    message: str  # of the state
+
+
+def at_the_door(run: Run, others: Iterable[Run]) -> Refusal | None:
+    """Why a run must not begin: its form has mistakes, or one of the `others` has its study."""
+    try:
+        study = wanted(run)
+        if other := rival(run, study.name, others):
+            doing = "waits to go on with" if other.state is StateType.SCHEDULED else "is at work on"
+            raise TakenError(
+                f"flow run [{other.name}](/runs/flow-run/{other.id}) {doing} study {study.name!r} already."
+                f" Steer it, or cancel it; or give this study another name"
+            )
+    except AbohbError as error:
+        return Refusal(mistakes_markdown(error), mistakes_message(error))
+    return None
+
+
+def wanted(run: Run) -> Study:
+    """The study that its form describes. AbohbError: all that is wrong with it."""
+    try:
+        form = Form.model_validate(run.parameters)
+    except ValidationError as error:  # Prefect lets none of these in
+        lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise AbohbError("\n".join(lines)) from error
+    return study_of(form)
+
+
+def rival(run: Run, study: str, others: Iterable[Run]) -> Run | None:
+    """Of several that wait, one that is begun goes before one that is not, then the first that was made."""
+
+    def turn(one: Run) -> tuple[bool, bool, float]:
+        return one.state not in AT_WORK, one.state is not StateType.PENDING, one.created
+
+    same = [one for one in others if one.kind == "tune" and one.study == study and one.id != run.id]
+    first = min(same, key=turn, default=run)
+    return first if turn(first) < turn(run) else None

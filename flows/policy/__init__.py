@@ -1,0 +1,1 @@
+"""What a platform engineer lets studies do on the cluster: docs/policy.md."""

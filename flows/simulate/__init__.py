@@ -1,0 +1,1 @@
+"""`abohb simulate`: methods against recorded curves."""
