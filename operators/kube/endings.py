@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from hpo_engine.types import AttemptEnded, Outcome
 from operators.attempt import facts_key, log_key
@@ -12,6 +13,7 @@ from operators.kube.api import Api
 from operators.kube.calls import Calls
 from operators.kube.diagnose import Seen
 from operators.kube.errors import ApiAwayError, ApiError
+from operators.kube.manifest import job_name
 from operators.kube.settings import TRIAL_CONTAINER
 from operators.logs import bounded, last_lines_in
 from operators.store import Store
@@ -21,6 +23,7 @@ Key = tuple[int, int]  # (trial, attempt)
 LINES, BYTES = 50_000, 16 << 20  # most that is asked of a log: the store keeps its beginning and its end
 # What a kubelet answers, as if it were the log, when the pod's files have gone.
 LOST_LOG = (b"failed to try resolving symlinks in path", b"unable to retrieve container logs for ")
+LATE = 1.0  # seconds between looks at a pod that the watch has not told of yet
 TRIES, LONG = 3, 60.0  # tries, and seconds, after which a log is given up: a node that is lost answers never
 
 
@@ -45,7 +48,8 @@ class Endings:
     def verdict(self, key: Key, seen: Seen, *, by_us: bool) -> AttemptEnded | None:
         """How it ended; None while that is being found out. `by_us`: we told it to end."""
         if key not in self._verdicts and not self.calls.flying(("log", key)):
-            self.calls.make(("verdict", key), lambda: self._conclude(key, seen, by_us), urgent=True)
+            call = partial(self._conclude, key, seen, by_us)
+            self.calls.make(("verdict", key), call, rest=LATE, urgent=True)
         return self._verdicts.get(key)
 
     def settle(self, end: AttemptEnded) -> None:
@@ -83,6 +87,8 @@ class Endings:
         self._logs[key] = last_lines_in(data)
 
     def _conclude(self, key: Key, seen: Seen, by_us: bool) -> None:
+        if not seen.pod and self._has_pod(key):
+            return  # the watch of Jobs is ahead of that of pods, which tell more
         if key not in self._logs and seen.pod:
             self._fetch(key, seen.pod)
         facts = decode_facts(seen.facts_text) if seen.facts_text else None
@@ -93,3 +99,8 @@ class Endings:
         log = self._logs.get(key, "")
         death = replace(death, evidence={**death.evidence, **({"log": log} if log else {})})
         self._verdicts[key] = judge(facts, death, *key)
+
+    def _has_pod(self, key: Key) -> bool:
+        """By the API server's own word."""
+        of_job = f"batch.kubernetes.io/job-name={job_name(self.study, *key)}"
+        return any(items for items, _ in self.api.pages("pods", of_job, 1))

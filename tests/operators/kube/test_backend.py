@@ -26,6 +26,7 @@ from operators.kube.warnings import BRIEF, Warnings
 from operators.kube.world import Objects
 from operators.s3_credentials import Credentials
 from operators.store import DirectoryStore
+from operators.verdict import Death
 
 CORPUS = Path(__file__).parent / "corpus"
 KEY = (0, 1)
@@ -54,6 +55,7 @@ class Scripted:
     log: bytes = b"the last line\n"
     quiet: float = 0.0
     grants: Grants | None = None
+    pods: int = 0  # of any Job, by the API server's own word
 
     def objects(self) -> dict[tuple[int, int], Objects]:
         return dict(self.found)
@@ -74,7 +76,7 @@ class Scripted:
         self.deleted += 1
 
     def pages(self, *_: object, **__: object) -> list[Any]:
-        return []
+        return [([{}] * self.pods, "7")]
 
     def pod_log(self, *_: object, **__: object) -> bytes:
         self.asked += 1
@@ -287,3 +289,20 @@ def test_what_a_kubelet_says_of_a_log_that_has_gone_is_no_log(tmp_path: Path) ->
     assert end is not None
     assert "log" not in end.evidence
     assert store.get(log_key("s", *KEY, "log")) is None
+
+
+def test_an_ended_job_is_judged_by_its_pod_also_when_the_watch_of_pods_is_late(tmp_path: Path) -> None:
+    script: Any = Scripted(pods=1)
+    calls: Any = AtOnce()
+    endings = Endings(script, DirectoryStore(tmp_path), "s", calls, script.clock)
+    failed = Seen("ended", death=Death(137, Outcome.DISRUPTION))  # as the Job alone tells it
+    assert endings.verdict(KEY, failed, by_us=False) is None
+    oom = Seen("ended", death=Death(137, Outcome.OUT_OF_MEMORY), pod="p")
+    end = endings.verdict(KEY, oom, by_us=False)
+    assert end is not None
+    assert end.outcome is Outcome.OUT_OF_MEMORY
+
+    script.pods = 0  # nobody will ever tell more
+    end = endings.verdict((1, 1), failed, by_us=False)
+    assert end is not None
+    assert end.outcome is Outcome.DISRUPTION
