@@ -76,9 +76,7 @@ def tune_at(
         if leave(told):
             backend.abandon()
         else:
-            session.controller.cancel("interrupted")
-            _wind_up(session, backend, shows)
-            backend.close(GRACE)
+            _interrupt(session, backend, shows)
         raise
     finally:
         heartbeat.stop()
@@ -109,6 +107,16 @@ def _drive(
         if cancelled():
             controller.cancel("cancelled in Prefect")
         backend.wait(pause)
+
+
+def _interrupt(session: Session, backend: Backend, shows: Sequence[Show]) -> None:
+    session.controller.cancel("interrupted")
+    try:
+        _wind_up(session, backend, shows)
+    except Fenced:  # the trials are another controller's by now
+        backend.abandon()
+    else:
+        backend.close(GRACE)
 
 
 def _wind_up(session: Session, backend: Backend, shows: Sequence[Show]) -> None:

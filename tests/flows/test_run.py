@@ -270,6 +270,20 @@ def test_taken_over_it_stops_at_its_next_pass_and_leaves_all_to_the_other(tmp_pa
     check_journal(study, store_of(study))
 
 
+def test_interrupted_just_after_it_was_taken_over_it_leaves_all_to_the_other(tmp_path: Path) -> None:
+    study, results = quick_study(tmp_path), []
+
+    def take() -> None:
+        results.append(tune_locally(study, [], take_over=True))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_locally(study, [Recorder(at=5, then=take)])
+    ((_, ending),) = results
+    assert ending.final
+    check_journal(study, store_of(study))
+
+
 def test_a_file_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(StoreError, match="is a file, not a folder"):
