@@ -28,7 +28,7 @@ def runs(desk: Desk, trials: int) -> bool:
 
 def test_cancelled_no_job_is_left_and_the_study_goes_on_later(desk: Desk) -> None:
     # At its first rung after 8 seconds, of which SIGTERM leaves it 2.
-    changes = {"resource": {"min": 4, "max": 12}, "kubernetes": {"grace": 2}}
+    changes = {"budget": {"trials": 5}, "resource": {"min": 4, "max": 12}, "kubernetes": {"grace": 2}}
     path, study = sleeper(desk, changes, pace=2.0)
     run = desk.tune(path)
     until("two trials run", lambda: runs(desk, 2), 120)
@@ -41,7 +41,7 @@ def test_cancelled_no_job_is_left_and_the_study_goes_on_later(desk: Desk) -> Non
     later = desk.tune(path, "--json")
     assert later.wait(within=300) == 0, later.text()
     events = desk.events(study)
-    assert later.result()["trials"]["started"] == 12
+    assert later.result()["trials"]["started"] == 5
     ended = [event.outcome for event in events if isinstance(event, AttemptEnded)]
     assert Outcome.INTERRUPTED in ended
     assert {*ended} == {Outcome.OK, Outcome.INTERRUPTED}
@@ -50,7 +50,7 @@ def test_cancelled_no_job_is_left_and_the_study_goes_on_later(desk: Desk) -> Non
 
 @pytest.mark.slow
 def test_sigterm_leaves_the_trials_at_work_for_the_next_controller(desk: Desk) -> None:
-    path, study = sleeper(desk, {"budget": {"trials": 4}, "resource": {"min": 9, "max": 27}}, pace=2.0)
+    path, study = sleeper(desk, {"budget": {"trials": 4}, "resource": {"min": 9, "max": 10}}, pace=2.0)
     run = desk.tune(path)
     until("two trials run", lambda: runs(desk, 2), 120)
     before = {job["metadata"]["uid"] for job in desk.cluster.list("jobs")}
@@ -66,7 +66,7 @@ def test_sigterm_leaves_the_trials_at_work_for_the_next_controller(desk: Desk) -
 
 
 def test_a_second_controller_is_refused_and_with_take_over_fences_the_first(desk: Desk) -> None:
-    path, study = sleeper(desk, {"budget": {"trials": 16}})
+    path, study = sleeper(desk, {"budget": {"trials": 10}})
     first = desk.tune(path)
     until("two trials run", lambda: runs(desk, 2), 120)
     second = desk.tune(path)

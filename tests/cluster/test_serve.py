@@ -56,7 +56,7 @@ def test_begun_killed_and_killed_again_it_goes_on_with_its_jobs(desk: Desk, pref
     with serving(desk) as served:
         began = time.monotonic()
         # Legs of half a minute, so that a Job outlives two controllers.
-        run = prefect.begin("tune", form(desk, "served", pace=8.0, trials=3, resource_min=3))
+        run = prefect.begin("tune", form(desk, "served", pace=8.0, trials=2, resource_min=4, resource_max=5))
         until("two trials run", lambda: runs(desk, 2), 120)
         print(f"two trials ran {time.monotonic() - began:.1f} s after the run was made")
         before, first = job_uids(desk), owner(desk, "served")

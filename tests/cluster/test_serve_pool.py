@@ -53,7 +53,7 @@ def trials_run(release: Release) -> int:
 
 def test_a_pod_that_is_killed_is_followed_by_another_with_the_same_jobs(release: Release) -> None:
     began = time.monotonic()
-    run = begin(release, "pooled", trials=6, resource_min=3)
+    run = begin(release, "pooled", trials=3, resource_min=6)
     until("two trials run", lambda: trials_run(release) == 2, 180)
     print(f"two trials ran {time.monotonic() - began:.0f} s after the run was made")
     (pod,) = studies(release)

@@ -29,7 +29,7 @@ def test_a_study_of_a_trial_without_python(desk: Desk) -> None:
 @pytest.mark.slow
 def test_the_owner_of_the_jobs_is_deleted_while_they_run(desk: Desk) -> None:
     """They go with it. A trial loses what is later than its last checkpoint, and nothing else happens."""
-    budget = {"budget": {"trials": 4}, "resource": {"min": 9, "max": 27}}
+    budget = {"budget": {"trials": 4}, "resource": {"min": 9, "max": 10}}
     path, study = sleeper(desk, {"name": "orphans", **budget}, pace=2.0)
     run = desk.tune(path, "--json")
 
