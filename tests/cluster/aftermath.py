@@ -112,11 +112,11 @@ def check_logs(
     study: Study, store: Store, pods: Mapping[str, Json], *, excused: Iterable[Key] = ()
 ) -> dict[Key, str]:
     """What each training code printed is in the store. `excused`: nobody was there to fetch it."""
-    kept = {}
+    kept, unseen = {}, {*excused}
     for key, (pod, *_) in pods_that_ran(pods.values()).items():
         data = store.get(log_key(study.name, *key, "log"))
         if data is None:
-            assert key in {*excused}, f"no log of {key}, pod {pod['metadata']['name']}"
+            assert key in unseen, f"no log of {key}, pod {pod['metadata']['name']}"
         else:
             kept[key] = data.decode()
             assert kept[key].startswith("on {"), kept[key]
