@@ -23,7 +23,8 @@ Asynchronous BOHB on Kubernetes, started and watched in the Prefect UI.
 may do what.
 
 ```sh
-helm install abohb helm/abohb --namespace tuning --create-namespace --set image.registry=registry.example/ml
+helm install abohb helm/abohb --namespace tuning --create-namespace \\
+  --set image.registry=registry.example/ml,image.tag=dev
 ```
 
 - `values.yaml`: all in one namespace, for a team that trusts each other; nothing else is needed.

@@ -177,7 +177,7 @@ def _check(arguments: argparse.Namespace) -> int:
             from flows.controller.places import place_for
 
             place_for(study, arguments.on, context=arguments.context).check()
-        elif not study.store.startswith("s3://") and (problems := local_problems(study)):
+        elif not study.for_a_cluster and (problems := local_problems(study)):
             raise StudyError(problems)
     except StudyError as error:
         raise StudyError(error.problems, str(arguments.study)) from None

@@ -100,7 +100,7 @@ _LAST = 10**9  # what is missing at the top has no line
 
 def _no_study(data: object) -> str:
     if not data:
-        return "is empty; a study has at least name, command, metrics, resource, space and budget"
+        return "is empty; a study has at least name, command (or image), metrics, resource, space and budget"
     return f"got {shown(data)}, expected keys and values, beginning with name: and command:"
 
 

@@ -138,6 +138,11 @@ class Study(BaseModel):
         """Ordered by name: the order in the file is of no consequence."""
         return search_space(self.space)
 
+    @property
+    def for_a_cluster(self) -> bool:
+        """It could not run on this machine, and is not meant to."""
+        return self.store.startswith("s3://") or bool(self.image and not self.command)
+
     def levels(self) -> tuple[int, ...]:
         return rungs.levels(self.resource.min, self.resource.max, self.resource.eta)
 

@@ -90,8 +90,7 @@ def render_summary(summary: Summary) -> str:
 
 
 def _where(study: Study) -> str:
-    """A study with object storage is for a cluster."""
-    if study.image and study.store.startswith("s3://"):
+    if study.image and study.for_a_cluster:
         return f"the image {study.image}"
     return str(Path(study.workdir).absolute())
 

@@ -62,11 +62,14 @@ def test_every_command_of_the_page_works(namespace: str, tmp_path: Path) -> None
         pytest.skip("the page builds images: put buildah or docker on PATH")
     settings, *commands = blocks()
     assert set(re.findall(r"(\w+)=", settings)) == {"REGISTRY", "TAG", "NAMESPACE"}
-    port = free_port()
-    script = SHELL + ours() + "\n".join(commands).replace("4200:4200", f"{port}:4200")
-    script = script.replace("localhost:4200", f"localhost:{port}").replace(
-        "second.yaml", f"{tmp_path}/second.yaml"
-    )
+    script = SHELL + ours() + "\n".join(commands)
+    for port in ("4200", "9000"):
+        free = free_port()
+        script = script.replace(f"{port}:{port}", f"{free}:{port}").replace(
+            f"localhost:{port}", f"localhost:{free}"
+        )
+    for name in ("second.yaml", "best/", "mine.yaml"):
+        script = script.replace(f" {name}", f" {tmp_path}/{name}")
     environment = os.environ | {
         "REGISTRY": os.environ["ABOHB_TEST_REGISTRY"],
         "TAG": os.environ["ABOHB_TEST_TAG"],
@@ -79,3 +82,4 @@ def test_every_command_of_the_page_works(namespace: str, tmp_path: Path) -> None
     )
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     assert "Completed" in done.stdout
+    assert [*(tmp_path / "best").iterdir()] != []

@@ -112,6 +112,16 @@ def test_check_shows_what_would_run(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_study_for_a_cluster_is_checked_without_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "pods", command=[], image="registry.example/x:1")
+    code, out, err = ran(NOWHERE, "check", path)
+    assert (code, err) == (0, "")
+    assert "registry.example/x:1" in out
+    code, _, err = ran(NOWHERE, "tune", path)
+    assert code == 2
+    assert "an image runs with --on kubernetes" in err
+
+
 @pytest.mark.parametrize("command", ["check", "tune"])
 def test_all_mistakes_at_once(tmp_path: Path, command: str) -> None:
     path = write(tmp_path, "wrong", method="asho", workers=0)

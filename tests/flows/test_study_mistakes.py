@@ -163,8 +163,8 @@ def test_a_bad_line_is_told(number, line, expected, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "study.yaml: is empty; a study has at least name, command, metrics, resource, space and budget"),
-        ("# nothing yet\n", "study.yaml: is empty; a study has at least name, command, metrics, resource, space and budget"),
+        ("", "study.yaml: is empty; a study has at least name, command (or image), metrics, resource, space and budget"),
+        ("# nothing yet\n", "study.yaml: is empty; a study has at least name, command (or image), metrics, resource, space and budget"),
         ("- name: a\n", "study.yaml: got a list, expected keys and values, beginning with name: and command:"),
         ("digits", "study.yaml: got 'digits', expected keys and values, beginning with name: and command:"),
         ("[" * 600, "study.yaml: is nested too deep for a study"),
