@@ -69,6 +69,11 @@ class KubernetesPlace:
             problems += error.problems
         if problems:
             raise StudyError(problems)
+        return cls.reach(study, context)
+
+    @classmethod
+    def reach(cls, study: Study, context: str | None = None) -> KubernetesPlace:
+        """Also of a study that may not run there, or no longer: to end what there is of it."""
         store = open_store(study)
         assert isinstance(store, S3Store)  # by its URL
         namespace = study.kubernetes.namespace or os.environ.get("ABOHB_TRIALS_NAMESPACE") or None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from prefect.client.schemas.objects import StateType
@@ -12,10 +13,11 @@ from flows.deployment.flow_runs import Run
 from flows.deployment.form import Form
 from flows.deployment.form_study import study_of
 from flows.deployment.mistakes import mistakes_markdown, mistakes_message
+from flows.policy.apply import VARIABLE as POLICY
 from flows.study.model import Study
 from hpo_engine.types import AbohbError
 
-AT_WORK = (StateType.RUNNING, StateType.CANCELLING)
+AT_WORK = (StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED)
 
 
 class TakenError(AbohbError):
@@ -39,18 +41,27 @@ def at_the_door(run: Run, others: Iterable[Run]) -> Refusal | None:
                 f" Steer it, or cancel it; or give this study another name"
             )
     except AbohbError as error:
-        return Refusal(mistakes_markdown(error), mistakes_message(error))
+        return Refusal(mistakes_markdown(error, begun=run.begun), mistakes_message(error))
+    except Exception as error:  # of ours: it must not keep those who wait behind it
+        what = f"{type(error).__name__}: {error}"
+        odd = AbohbError(f"the form cannot be read, by an error of abohb's own: {what}")
+        return Refusal(mistakes_markdown(odd, begun=run.begun), mistakes_message(odd))
     return None
 
 
-def wanted(run: Run) -> Study:
+def wanted(run: Run, env: Mapping[str, str] = os.environ) -> Study:
     """The study that its form describes. AbohbError: all that is wrong with it."""
     try:
         form = Form.model_validate(run.parameters)
     except ValidationError as error:  # Prefect lets none of these in
         lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise AbohbError("\n".join(lines)) from error
-    return study_of(form)
+    return study_of(form, env)
+
+
+def described(run: Run) -> Study:
+    """The same, whether or not the policy (still) lets it run: to find what there is of it."""
+    return wanted(run, {name: value for name, value in os.environ.items() if name != POLICY})
 
 
 def rival(run: Run, study: str, others: Iterable[Run]) -> Run | None:

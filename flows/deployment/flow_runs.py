@@ -28,7 +28,13 @@ from prefect.types._datetime import now
 from prefect.types.entrypoint import EntrypointType
 
 PAGE = 200  # runs in an answer, the most that Prefect gives
-OPEN = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+OPEN = (
+    StateType.SCHEDULED,
+    StateType.PENDING,
+    StateType.RUNNING,
+    StateType.PAUSED,
+    StateType.CANCELLING,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ class Run:
     said: str  # the message of that state
     since: float  # unix seconds: when it came into that state
     created: float
+    begun: bool = False  # it has run before
+    launched: bool = False  # a worker has made its pod
 
 
 def register(flows: Mapping[str, Flow[..., Any]], pool: str | None) -> dict[UUID, str]:
@@ -141,13 +149,15 @@ class FlowRuns:
             id=run.id,
             kind=self.kinds.get(run.deployment_id, "") if run.deployment_id else "",
             name=run.name,
-            study=str(run.parameters.get("study", "")),
+            study=str(run.parameters.get("study", "")).strip(),  # as the form reads it
             parameters=run.parameters,
             state=state.type if state else StateType.SCHEDULED,
             state_id=state.id if state else None,
             said=(state.message or "") if state else "",
             since=_seconds(state.timestamp if state else None),
             created=_seconds(run.created),
+            begun=run.run_count > 0,
+            launched=bool(run.infrastructure_pid),
         )
 
 

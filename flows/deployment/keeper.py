@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import StateType
 AGAIN = "Its controller died"  # how our message of a state begins, by which deaths are counted
 SETTLING = 20.0  # seconds in which a run that was just begun may have no process yet, and own no study
 SETTLING_POD = 180.0  # the same where a run is a pod
+LAUNCHING = 300.0  # seconds that a worker may take to make the pod of a run that it has taken
 WINDING = 28.0  # seconds that a cancelled run may take to end its trials
 RECENT = 24 * 3600.0  # seconds: what crashed before is history
 HOUR = 3600.0
@@ -25,6 +26,7 @@ class Act(Enum):
     AGAIN = "begin it again"
     KILL = "kill its process"
     CLEAR = "end its trials, and call it cancelled"
+    RUNNING = "say that it runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,14 @@ class Facts:
     age: float  # seconds since it has this state
     here: bool  # a process of ours has it
     owned: bool | None  # whether a live controller has its study; None: it cannot be told yet
+    launched: bool = False  # a worker has made its pod
 
 
 def decide(facts: Facts, *, pods: bool = False) -> Act:
     """`pods`: a run is a pod of its own, of which only the study's owner tells."""
     state = facts.state
+    if state is StateType.PAUSED and (facts.here or facts.owned):
+        return Act.RUNNING  # Prefect's own pause does not reach it
     if facts.here:
         stuck = state is StateType.CANCELLING and facts.age > WINDING
         return Act.KILL if stuck else Act.LEAVE
@@ -50,8 +55,9 @@ def decide(facts: Facts, *, pods: bool = False) -> Act:
     if state is StateType.CRASHED:
         return Act.AGAIN if facts.age < RECENT else Act.LEAVE
     if state is StateType.PENDING and pods:
-        return Act.LEAVE  # a pod may wait for room; if it is lost, the worker calls its run crashed
-    if state in (StateType.PENDING, StateType.RUNNING):
+        # A pod may wait for room; if it is lost, the worker says so; a lost worker does not.
+        return Act.AGAIN if facts.age > LAUNCHING and not facts.launched else Act.LEAVE
+    if state in (StateType.PENDING, StateType.RUNNING, StateType.PAUSED):
         return Act.AGAIN if facts.age > (SETTLING_POD if pods else SETTLING) else Act.LEAVE
     return Act.LEAVE
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
-from prefect.states import Cancelled, Crashed
+from prefect.states import Cancelled, Crashed, Running
 
-from flows.controller.places import place_for
-from flows.deployment.door import wanted
+from flows.controller.kubernetes import KubernetesPlace
+from flows.deployment.door import described
 from flows.deployment.flow_runs import FlowRuns, Run
 from flows.deployment.keeper import AGAIN, RECENT, SETTLING, Act, Facts, decide, pause, words
 from flows.deployment.spawn import Processes
@@ -22,6 +23,8 @@ from hpo_engine.types import AbohbError
 from operators.lease import Lookout
 
 ENDED = "Its controller was gone; its trials were ended, and the same study again goes on where it was"
+LEFT = "Its controller was gone; its trials may be left: "
+STILL = "Prefect's pause does not reach a study: pause it by the deployment `steer`"
 AFTERMATH = 900.0  # seconds after its end in which a run is looked at for trials that it has left
 
 
@@ -33,6 +36,7 @@ class Keeper:
     say: Callable[[str], None]
     _studies: dict[UUID, tuple[Study, Lookout] | None] = field(default_factory=dict)
     _looked: set[UUID] = field(default_factory=set)  # ended runs that have left nothing
+    _troubles: dict[UUID, str] = field(default_factory=dict)  # what was told of them last
 
     def turn(self, client: SyncPrefectClient) -> None:
         """One look at all of them."""
@@ -47,19 +51,33 @@ class Keeper:
             if run.kind == "steer":
                 self._steer(runs, run, here)
             elif run.state is not StateType.SCHEDULED:
-                self._tune(runs, run, here)
-        busy = {run.study for run in open}
+                with self._alone(run):
+                    self._tune(runs, run, here)
+        busy = {run.study for run in (*open, *crashed)}
         over = runs.ended((StateType.CANCELLED, StateType.FAILED), AFTERMATH)
         for run in over:
             if run.kind == "tune" and run.id not in self._looked | here and run.study not in busy:
-                self._aftermath(run)
+                with self._alone(run):
+                    self._aftermath(run)
         known = {run.id for run in (*open, *crashed, *over)}
         self._studies = {id: study for id, study in self._studies.items() if id in known}
+        self._troubles = {id: text for id, text in self._troubles.items() if id in known}
+
+    @contextmanager
+    def _alone(self, run: Run) -> Iterator[None]:
+        """The trouble of one run, with its store or its cluster, is not that of the others."""
+        try:
+            yield
+        except (AbohbError, OSError) as error:
+            if self._troubles.get(run.id) != str(error):
+                self._troubles[run.id] = str(error)
+                self.say(f"run {run.name} of study {run.study!r} cannot be looked after: {error}")
 
     def _tune(self, runs: FlowRuns, run: Run, here: set[UUID]) -> None:
         at_hand = run.id in here
         now = time.time()
-        facts = Facts(run.state, now - run.since, at_hand, None if at_hand else self._owned(run))
+        owned = None if at_hand else self._owned(run)
+        facts = Facts(run.state, now - run.since, at_hand, owned, run.launched)
         match decide(facts, pods=self.pods):
             case Act.KILL:
                 self.say(f"run {run.name} has not ended after its cancellation: its process is killed")
@@ -70,8 +88,9 @@ class Keeper:
                 self.say(f"run {run.name} of study {run.study!r}: {message}")
                 runs.begin_again(run, message, pause(deaths, now))
             case Act.CLEAR:
-                self._clear(run)
-                runs.end(run, Cancelled(message=ENDED))
+                runs.end(run, Cancelled(message=self._cleared(run)))
+            case Act.RUNNING:
+                runs.end(run, Running(message=STILL))
 
     def _why(self, run: Run) -> str:
         said = run.said.splitlines()[0][:300] if run.state is StateType.CRASHED and run.said else ""
@@ -89,9 +108,9 @@ class Keeper:
         """Whether a live controller has its study; None when that cannot be told."""
         if run.id not in self._studies:
             try:
-                study = wanted(run)
+                study = described(run)
                 self._studies[run.id] = study, Lookout(open_store(study), study.name)
-            except AbohbError:  # no longer allowed, or never was: begun again, it will be told so
+            except AbohbError:  # it never was a study: begun again, it will be told so
                 self._studies[run.id] = None
         known = self._studies[run.id]
         return False if known is None else known[1].look(time.monotonic()).alive
@@ -102,7 +121,15 @@ class Keeper:
             self._clear(run)
             self._looked.add(run.id)
 
+    def _cleared(self, run: Run) -> str:
+        """What is said of a run whose trials are to be ended; a cluster that is away is tried again."""
+        try:
+            self._clear(run)
+        except AbohbError as error:  # they are another study's, or not for us to end
+            return f"{LEFT}{error}"
+        return ENDED
+
     def _clear(self, run: Run) -> None:
         known = self._studies.get(run.id)
         if known is not None:
-            place_for(known[0], "kubernetes").sweep()
+            KubernetesPlace.reach(known[0]).sweep()

@@ -17,14 +17,15 @@ def mistakes_message(error: AbohbError) -> str:
     return BEGINNING + "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
-def mistakes_markdown(error: AbohbError) -> str:
-    """The artifact of the failed run: a table of where and what."""
+def mistakes_markdown(error: AbohbError, *, begun: bool = False) -> str:
+    """The artifact of the failed run: a table of where and what. `begun`: it has run before."""
     if isinstance(error, StudyError):
         rows = [(problem.path, problem.message) for problem in error.problems]
     else:
         rows = [("", line.strip()) for line in str(error).splitlines() if line.strip()]
     count = "1 mistake" if len(rows) == 1 else f"{len(rows)} mistakes"
-    lines = [f"# Nothing was started: {count}", "", "| where | what |", "|---|---|"]
+    what = "It does not go on" if begun else "Nothing was started"
+    lines = [f"# {what}: {count}", "", "| where | what |", "|---|---|"]
     lines += [f"| {_cell(where)} | {_cell(what)} |" for where, what in rows[:SHOWN]]
     if len(rows) > SHOWN:
         lines.append(f"| | … and {len(rows) - SHOWN} more |")

@@ -46,9 +46,9 @@ def base_job(template: Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError) as error:
         raise TemplateError(f"{template} holds no Job with a pod") from error
     return {
-        "variables": {"type": "object", "properties": {}},
+        "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+        # No `env` here, not even an empty one: Prefect would add to it what whoever starts a run asks for.
         "job_configuration": {
-            "env": {},
             "namespace": manifest.get("metadata", {}).get("namespace", "default"),
             "job_manifest": manifest,
             "pod_watch_timeout_seconds": POD_STARTS,

@@ -22,12 +22,13 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Running
 
 from flows.deployment import flows as deployed
 from flows.deployment import pages
 from flows.deployment.door import at_the_door
 from flows.deployment.flow_runs import FlowRuns, Run, register
-from flows.deployment.keeping import Keeper
+from flows.deployment.keeping import STILL, Keeper
 from flows.deployment.pool import make_pool
 from flows.deployment.spawn import Processes
 from flows.metrics import book as metrics
@@ -112,8 +113,11 @@ class Starter:
     def _begin(self, runs: FlowRuns) -> None:
         due = runs.due()
         others = runs.open() if due or self.pool else []
+        here = self.processes.here()
         for run in [*due, *self._taken(others)]:
-            if run.kind == "tune" and (refusal := at_the_door(run, others)):
+            if run.id in here:  # somebody paused and resumed it in Prefect, which it did not notice
+                runs.end(run, Running(message=STILL))
+            elif run.kind == "tune" and (refusal := at_the_door(run, others)):
                 say(f"run {run.name} of study {run.study!r} is refused: {refusal.message}")
                 runs.refuse(run, refusal.text, refusal.message)
             elif run.kind == "tune" and self.pool:

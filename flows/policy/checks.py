@@ -78,9 +78,12 @@ def _section(section: Kubernetes, policy: Policy, env: Mapping[str, str]) -> Fou
             yield from ((("tolerations", number), text) for text in among("", key, policy.tolerations))
     most = max(section.gpus.count, *section.gpus.values.values(), 0)
     yield from ((("gpus",), text) for text in gpu_problems(most, policy.max_gpus))
-    for name in ("requests", "limits"):
-        devices = extended(getattr(section, name))
-        yield from (((name,), text) for text in gpu_problems(devices, policy.max_gpus))
+    asked = {**section.requests, **section.limits}
+    if extended(asked):
+        where = "limits" if extended(section.limits) else "requests"
+        same = extended({section.gpus.resource: asked.pop(section.gpus.resource, 0)})
+        devices = max(most, same) + extended(asked)
+        yield from (((where,), text) for text in gpu_problems(devices, policy.max_gpus))
 
 
 def _patch(section: Kubernetes, image: str | None, policy: Policy) -> Iterator[str]:

@@ -70,7 +70,10 @@ def _one(value: object, conversion: str | None, spec: str) -> str:
         value = Formatter().convert_field(value, conversion)
     if isinstance(value, bool) and not spec:
         return str(value).lower()
-    return format(value, spec)
+    try:
+        return format(value, spec)
+    except OverflowError as error:  # a character, or a float, of a number that is too large for one
+        raise ValueError(str(error)) from error
 
 
 def template_problems(draft: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -122,7 +125,7 @@ def _formats(text: str, names: list[str], specs: Mapping[str, ParameterSpec | No
 def _examples(name: str, spec: ParameterSpec | None) -> list[Any]:
     match spec:
         case FloatParameter() | IntParameter():
-            return [spec.low]
+            return [spec.low, spec.high]
         case CategoricalParameter() | OrdinalParameter():
             return list(spec.values) or [""]
     return ["text"] if name in ("study", "trial_dir") else [1]

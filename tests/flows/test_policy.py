@@ -107,6 +107,8 @@ ATTACKS: list[tuple[dict[str, Any], str]] = [
     ({"kubernetes": {"gpus": {"by": "gpu", "values": {"a": 1, "b": 8}}}}, "kubernetes.gpus: asks for 8 GPUs"),
     ({"kubernetes": {"limits": {"nvidia.com/gpu": 8}}}, "kubernetes.limits: asks for 8 GPUs"),
     ({"kubernetes": {"limits": {"nvidia.com/mig-1g.5gb": "8k"}}}, "kubernetes.limits: asks for "),
+    ({"kubernetes": {"gpus": 2, "limits": {"nvidia.com/mig-1g.5gb": 2}}}, "kubernetes.limits: asks for 4 GPUs"),
+    ({"kubernetes": {"requests": {"nvidia.com/gpu": 2}, "limits": {"nvidia.com/mig-1g.5gb": 1}}}, "kubernetes.limits: asks for 3 GPUs"),
     ({"kubernetes": {"patch": {"spec": {"hostNetwork": True}}}}, "kubernetes.patch: sets spec.hostNetwork, which the policy does not allow; it allows spec.affinity, spec.containers[trial].env, metadata.annotations"),
     ({"kubernetes": {"patch": {"spec": {"$patch": "replace", "containers": []}}}}, "sets spec, which the policy does not allow"),
     ({"kubernetes": {"patch": {"$patch": "replace"}}}, "sets the whole pod, which the policy does not allow"),

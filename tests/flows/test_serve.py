@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -18,8 +19,10 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import temporary_settings
 from prefect.states import Cancelled, Crashed, Failed
+from prefect.workers.base import BaseJobConfiguration
 
 from flows.deployment.flow_runs import FlowRuns, register
 from flows.deployment.keeper import AGAIN
@@ -181,7 +184,13 @@ def test_the_work_pool_is_made_and_left_again(client: SyncPrefectClient, tmp_pat
     assert made["namespace"] == "tuning"
     assert made["job_manifest"]["spec"]["template"]["spec"].items() >= JOB["spec"]["template"]["spec"].items()
     assert "{{" not in str(pool.base_job_template), "whoever begins a run chooses nothing of its pod"
+    asked = {"env": {"PYTHONWARNINGS": "all"}, "command": "sh", "labels": {"a": "b"}}
+    run = asyncio.run(BaseJobConfiguration.from_template_and_values(pool.base_job_template, asked))
+    assert (run.env, run.command, run.labels) == ({}, None, {}), "not even its environment"
     register(FLOWS, name)
+    tune = client.read_deployment_by_name("tune/tune").id
+    with pytest.raises(PrefectHTTPStatusError, match=r"409|422"):
+        client.create_flow_run_from_deployment(tune, parameters=FORM, job_variables=asked)
     assert client.read_deployment_by_name("tune/tune").work_pool_name == name
     assert client.read_deployment_by_name("steer/steer").work_pool_name is None
     kinds = register(FLOWS, None)
