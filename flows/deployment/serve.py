@@ -32,6 +32,7 @@ from flows.deployment.keeping import STILL, Keeper
 from flows.deployment.pool import make_pool
 from flows.deployment.spawn import Processes
 from flows.metrics import book as metrics
+from flows.policy.apply import read_policy
 from hpo_engine.types import AbohbError
 from operators.stores import make_bucket
 
@@ -95,6 +96,7 @@ class Starter:
     passed: set[UUID] = field(default_factory=set)  # runs for a worker in which no mistake was found
 
     def turn(self, client: SyncPrefectClient) -> None:
+        read_policy(os.environ)  # one that cannot be read refuses nobody: we are not ready, and say so
         if time.monotonic() - self.registered > REGISTER:
             if self.pool and self.template:
                 make_pool(client, self.pool, self.template)

@@ -75,7 +75,9 @@ def most_workers(env: Mapping[str, str] = os.environ) -> int | None:
 
 def filled(section: Kubernetes, defaults: Kubernetes) -> Kubernetes:
     """The section of a study, and the defaults where it says nothing; requests and limits one by one."""
-    said, update = section.model_fields_set, dict[str, object]()
+    said, update = set(section.model_fields_set), dict[str, object]()
+    if section.priority_class is None:  # a trial without one would not count in a quota of theirs
+        said.discard("priority_class")
     for name in defaults.model_fields_set - {"gpus", "requests", "limits"} - said:
         update[name] = getattr(defaults, name)
     for name in {"requests", "limits"} & defaults.model_fields_set:

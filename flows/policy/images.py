@@ -36,7 +36,7 @@ def _full(name: str) -> str:
 
 
 def _is_host(first: str) -> bool:
-    return "." in first or ":" in first or first == "localhost"
+    return "." in first or ":" in first or first == "localhost" or first != first.lower()
 
 
 def check_registry(value: str) -> str:

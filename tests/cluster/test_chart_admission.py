@@ -215,7 +215,15 @@ def test_the_worker_makes_pods_of_studies_and_no_others(held: Cluster, study: Js
             envFrom=[{"secretRef": {"name": "other"}}]
         ),
     }
-    for words, change in changes.items():
+    nothing_else: list[Callable[[Json, Json], Any]] = [
+        lambda pod, one: one.update(command=["sh", "-c", "id"]),
+        lambda pod, one: one.update(args=["-c", "id"]),
+        lambda pod, one: one["env"].append({"name": "PYTHONWARNINGS", "value": "all"}),
+        lambda pod, one: one.update(lifecycle={"postStart": {"exec": {"command": ["id"]}}}),
+        lambda pod, one: one.update(livenessProbe={"exec": {"command": ["id"]}}),
+    ]
+    asked = [*changes.items(), *(("run a study and nothing else", change) for change in nothing_else)]
+    for words, change in asked:
         wanted = copy.deepcopy(study)
         pod = wanted["spec"]["template"]["spec"]
         change(pod, pod["containers"][0])

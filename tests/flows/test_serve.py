@@ -27,7 +27,9 @@ from prefect.workers.base import BaseJobConfiguration
 from flows.deployment.flow_runs import FlowRuns, register
 from flows.deployment.keeper import AGAIN
 from flows.deployment.pool import TemplateError, base_job, make_pool
-from flows.deployment.serve import FLOWS
+from flows.deployment.serve import FLOWS, Starter
+from flows.deployment.spawn import Processes
+from flows.policy.apply import PolicyError
 from flows.ui.child import free_port
 from tests.flows.real_study import ROOT, controller, write_study
 
@@ -197,6 +199,20 @@ def test_the_work_pool_is_made_and_left_again(client: SyncPrefectClient, tmp_pat
     assert client.read_deployment_by_name("tune/tune").work_pool_name is None
     assert sorted(kinds.values()) == ["steer", "tune"]
     assert FlowRuns(client, kinds).due() == []
+
+
+def test_a_policy_that_cannot_be_read_refuses_nobody(
+    client: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "policy.yaml").write_text("defaults: {requets: {cpu: 1}}\n")
+    monkeypatch.setenv("ABOHB_POLICY", str(tmp_path / "policy.yaml"))
+    run = begin(client, "tune", **FORM)
+    with pytest.raises(PolicyError, match="requets"):
+        Starter(Processes(), 1, None, None).turn(client)
+    state = client.read_flow_run(run).state
+    assert state is not None
+    assert state.type is StateType.SCHEDULED
+    client.delete_flow_run(run)
 
 
 @pytest.mark.parametrize("text", ["kind: Pod", "{", "- 1", "kind: Job"])

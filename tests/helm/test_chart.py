@@ -11,6 +11,7 @@ import yaml
 
 from flows.policy.apply import read_policy
 from flows.policy.model import Policy
+from flows.study.kubernetes import Kubernetes
 from tests.helm.chart import (
     CHART,
     ROOT,
@@ -361,6 +362,28 @@ def test_priorities() -> None:
     assert made.pod("abohb-controller")["priorityClassName"] == "tuning-abohb-server"
     (scope,) = made.of("ResourceQuota")["abohb-trials"]["spec"]["scopeSelector"]["matchExpressions"]
     assert scope["values"] == ["tuning-abohb-trials"]
+    mine = (
+        "priorityClasses.create=true",
+        'quota.hard={"pods": 9}',
+        'policy.defaults={"priority_class": "batch"}',
+    )
+    (scope,) = render(*mine).of("ResourceQuota")["abohb-trials"]["spec"]["scopeSelector"]["matchExpressions"]
+    assert scope["values"] == ["batch"], "the one that trials have"
+    apart = render(*mine, 'trials.namespace="theirs"').of("ResourceQuota")["abohb-trials"]
+    assert "scopeSelector" not in apart["spec"], "all that is there"
+
+
+def test_defaults_are_those_of_a_study() -> None:
+    known = schema()["properties"]["policy"]["properties"]["defaults"]["properties"]
+    assert known.keys() == Kubernetes.model_fields.keys()
+    assert "requets" in refusal('policy.defaults={"requets": {"memory": "4Gi"}}')
+    assert "memory" in refusal('policy.defaults={"requests": {"memory": "4Gb"}}')
+    render('policy.defaults={"requests": {"memory": "4Gi", "cpu": 1.5, "nvidia.com/gpu": 1}}')
+
+
+def test_a_bucket_of_digits_is_a_name() -> None:
+    (container,) = render('store.url="s3://2024/studies"').pod("abohb-minio")["containers"]
+    assert {"name": "BUCKET", "value": "2024"} in container["env"]
 
 
 # -- policy --------------------------------------------------------------------------------------------

@@ -84,6 +84,13 @@ labels:
 {{- if .Values.priorityClasses.create }}{{ .Release.Namespace }}-{{ .Release.Name }}-trials{{ end }}
 {{- end }}
 
+{{/* By which a quota tells the trials' pods from ours, in one namespace. A namespace of the trials' own needs none. */}}
+{{- define "abohb.quotaPriority" -}}
+{{- if and .Values.priorityClasses.create .Values.quota.hard (eq (include "abohb.trialsNamespace" .) .Release.Namespace) }}
+{{- (fromYaml (include "abohb.policy" .)).defaults.priority_class }}
+{{- end }}
+{{- end }}
+
 {{- define "abohb.keep" -}}
 {{- if .Values.keepData }}helm.sh/resource-policy: keep{{ end }}
 {{- end }}
