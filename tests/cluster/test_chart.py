@@ -126,7 +126,6 @@ def test_an_upgrade_and_a_rollback_keep_passwords_data_and_a_running_study(relea
     until("its Jobs are gone", lambda: not release.jobs(), 60)
 
 
-@pytest.mark.slow
 def test_a_pod_for_each_study(release: Release) -> None:
     release.upgrade("controller.mode=workPool")
     release.ready("worker", "controller")

@@ -16,7 +16,7 @@ import pytest
 
 from tests.cluster.kit import ROOT, missing
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 PAGE = ROOT / "docs/deploy.md"
 LIMIT = 600.0  # seconds

@@ -29,7 +29,7 @@ from tests.cluster.kit import until
 from tests.cluster.sleeper import sleeper
 from tests.cluster.watched import Key, watched
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 SEED = 20
 TRIALS, KILLS = 24, 10

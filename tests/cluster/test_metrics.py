@@ -17,7 +17,6 @@ from tests.flows.test_metrics import scrape, value
 pytestmark = pytest.mark.cluster
 
 
-@pytest.mark.slow
 def test_a_study_is_counted_while_it_runs_and_after_its_end(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

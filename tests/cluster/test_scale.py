@@ -15,7 +15,7 @@ from benchmarks import cluster_latency, cluster_scale
 from benchmarks._report import Figure
 from tests.cluster.kit import Cluster, ObjectStore
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 FAKE_NODES = "ABOHB_TEST_FAKE_NODES"  # a command: makes as many nodes of kwok as it is told
 JOBS, NODES = 100, 2  # 110 pods fit on a node

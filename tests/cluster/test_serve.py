@@ -25,7 +25,7 @@ from tests.cluster.kit import Json, until
 from tests.cluster.serving import Office, form, office, serving
 from tests.flows.invariants import check_journal
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.cluster
 WITHIN = 5.0  # seconds from the run to its failure, when the study is wrong
 
 
-@pytest.mark.slow
 def test_a_study_file_runs_in_the_cluster_and_is_followed(desk: Desk) -> None:
     path, study = desk.study("shell", {"name": "handed-in", "budget": {"trials": 2}, "resource": {"max": 3}})
     with serving(desk):
