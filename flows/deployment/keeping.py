@@ -12,8 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelled, Crashed, Running
 
-from flows.controller.kubernetes import KubernetesPlace
-from flows.deployment.door import described
+from flows.deployment.door import described, wanted
 from flows.deployment.flow_runs import FlowRuns, Run
 from flows.deployment.keeper import AGAIN, RECENT, SETTLING, Act, Facts, decide, pause, words
 from flows.deployment.spawn import Processes
@@ -108,7 +107,8 @@ class Keeper:
         """Whether a live controller has its study; None when that cannot be told."""
         if run.id not in self._studies:
             try:
-                study = described(run)
+                # One that was refused at once has left nothing, wherever its form points.
+                study = described(run) if run.begun else wanted(run)
                 self._studies[run.id] = study, Lookout(open_store(study), study.name)
             except AbohbError:  # it never was a study: begun again, it will be told so
                 self._studies[run.id] = None
@@ -132,4 +132,6 @@ class Keeper:
     def _clear(self, run: Run) -> None:
         known = self._studies.get(run.id)
         if known is not None:
+            from flows.controller.kubernetes import KubernetesPlace  # the client takes its time to import
+
             KubernetesPlace.reach(known[0]).sweep()
