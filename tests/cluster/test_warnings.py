@@ -31,6 +31,7 @@ def test_a_quota_and_a_refusal_are_named() -> None:
         quota = {"metadata": {"name": "few"}, "spec": {"hard": {"count/pods": "0"}}}
         path = f"/api/v1/namespaces/{api.namespace}/resourcequotas"
         api.request("create", path, None, quota)
+        until(lambda: "hard" in api.request("get", f"{path}/few").get("status", {}))  # else it holds nothing
         api.create("jobs", job("waits", suspend=False))
         until(lambda: seen(api, warnings, "waits").cause == "quota: few", within=60)
         assert "count/pods" in seen(api, warnings, "waits").message

@@ -43,8 +43,18 @@ class Ui:
 
     def fill(self, **fields: str) -> None:
         """By their titles: `Search space` is search_space here."""
-        for name, text in fields.items():
-            self._field(name.replace("_", " ")).fill(text)
+
+        def go() -> bool:
+            for name, text in fields.items():
+                self._field(name.replace("_", " ")).fill(text)
+            self.page.wait_for_timeout(500)  # a page that was not all there yet forgets what was typed
+            return all(self._holds(name, text) for name, text in fields.items())
+
+        until(f"the form holds {', '.join(fields)}", go, 120)
+
+    def _holds(self, name: str, text: str) -> bool:
+        shown = self._field(name.replace("_", " ")).evaluate("one => one.value ?? one.innerText")
+        return "".join(shown.split()) == "".join(text.split())
 
     def choose(self, field: str, word: str) -> None:
         """From a dropdown, by typing what is looked for."""
@@ -53,10 +63,19 @@ class Ui:
         self.page.get_by_role("option", name=word, exact=True).click()
 
     def submit(self) -> None:
-        """And on to the run that this begins."""
-        self.button("Submit").click()
-        self.page.get_by_role("link", name="View run").click(timeout=3 * PATIENCE)
+        """And on to the run that this begins; once more if the server was too busy to take it."""
+        form = self.page.url
+        try:
+            self._submitted()
+        except PlaywrightError:
+            if self.page.url != form:
+                raise
+            self._submitted()
         self.page.get_by_role("tab", name="Details").wait_for()
+
+    def _submitted(self) -> None:
+        self.button("Submit").click()
+        self.page.get_by_role("link", name="View run").click(timeout=2 * PATIENCE)
 
     def _field(self, title: str) -> Locator:
         words = re.compile(rf"^{title}( \(Optional\))?$", re.IGNORECASE)
