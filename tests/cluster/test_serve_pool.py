@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.kit import missing, until
 from tests.cluster.release import NAME, Release, own_release
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
