@@ -24,8 +24,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Running
 
-from flows.deployment import flows as deployed
 from flows.deployment import pages
+from flows.deployment.child import FLOWS
 from flows.deployment.door import at_the_door
 from flows.deployment.flow_runs import FlowRuns, Run, register
 from flows.deployment.keeping import STILL, Keeper
@@ -36,7 +36,6 @@ from flows.policy.apply import read_policy
 from hpo_engine.types import AbohbError
 from operators.stores import make_bucket
 
-FLOWS = {"tune": deployed.tune, "steer": deployed.steer}
 STUDIES = 20  # at once in one pod
 STEERS = 5
 ENDING = 25.0  # seconds that studies have to let go; one that is being cancelled needs most of them

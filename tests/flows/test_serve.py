@@ -24,10 +24,11 @@ from prefect.settings import temporary_settings
 from prefect.states import Cancelled, Crashed, Failed
 from prefect.workers.base import BaseJobConfiguration
 
+from flows.deployment.child import FLOWS
 from flows.deployment.flow_runs import FlowRuns, register
 from flows.deployment.keeper import AGAIN
 from flows.deployment.pool import TemplateError, base_job, make_pool
-from flows.deployment.serve import FLOWS, Starter
+from flows.deployment.serve import Starter
 from flows.deployment.spawn import Processes
 from flows.policy.apply import PolicyError
 from flows.ui.child import free_port

@@ -46,14 +46,14 @@ class Ui:
 
         def go() -> bool:
             for name, text in fields.items():
-                self._field(name.replace("_", " ")).fill(text)
+                self._field(name).fill(text)
             self.page.wait_for_timeout(500)  # a page that was not all there yet forgets what was typed
             return all(self._holds(name, text) for name, text in fields.items())
 
         until(f"the form holds {', '.join(fields)}", go, 120)
 
     def _holds(self, name: str, text: str) -> bool:
-        shown = self._field(name.replace("_", " ")).evaluate("one => one.value ?? one.innerText")
+        shown = self._field(name).evaluate("one => one.value ?? one.innerText")
         return "".join(shown.split()) == "".join(text.split())
 
     def choose(self, field: str, word: str) -> None:
@@ -77,8 +77,8 @@ class Ui:
         self.button("Submit").click()
         self.page.get_by_role("link", name="View run").click(timeout=2 * PATIENCE)
 
-    def _field(self, title: str) -> Locator:
-        words = re.compile(rf"^{title}( \(Optional\))?$", re.IGNORECASE)
+    def _field(self, name: str) -> Locator:
+        words = re.compile(rf"^{name.replace('_', ' ')}( \(Optional\))?$", re.IGNORECASE)
         label = self.page.locator("label").filter(has_text=words)
         return self.page.locator(f"[id='{label.get_attribute('for')}']")
 
