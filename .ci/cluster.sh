@@ -14,7 +14,7 @@ cluster_prepare() { # all that takes long and needs no running cluster
 }
 
 cluster_images() { # [OPTION...] of images/build.sh
-    local wheels=$CLUSTER_STATE/wheels # the CPU's torch: the one with CUDA has gigabytes
+    local wheels=$CLUSTER_STATE/images/wheels # the CPU's torch: the one with CUDA has gigabytes
     local torch
     torch=$(sed -n 's/^ARG TORCH=//p' images/trial-pytorch/Dockerfile)
     compgen -G "$wheels/torch-$torch+cpu*" >/dev/null ||
@@ -26,7 +26,8 @@ cluster_up() { # and what the tests want to know of it
     export PATH=$CLUSTER_STATE/bin:$PATH KUBECONFIG=$CLUSTER_STATE/admin.kubeconfig
     if ! kubectl get --raw=/readyz >/dev/null 2>&1; then
         cluster_is_ours=yes
-        "$CLUSTER_DIR/up.sh" "$CLUSTER_STATE"
+        cluster_forget
+        cluster_start || cluster_start # a kubelet gives up where containerd is not there yet
     fi
     while cluster_volumes; do sleep 10; done &
     volumes=$!
@@ -35,6 +36,19 @@ cluster_up() { # and what the tests want to know of it
     export ABOHB_TEST_STOP_API="$PWD/.ci/stop-api.sh $CLUSTER_STATE"
     cluster_images --push "$registry"
     .ci/minio-image.sh "$CLUSTER_STATE/bin/minio" "$ABOHB_TEST_MINIO_IMAGE"
+}
+
+cluster_forget() { # what a run that was cut off has left; its process ids may be those of others by now
+    local file
+    for file in "$CLUSTER_STATE"/run/*.pid; do
+        if [ -e "$file" ] && ! grep -qsa "$(basename "$file" .pid)" "/proc/$(cat "$file")/cmdline"; then rm "$file"; fi
+    done
+    if [ ! -s "$CLUSTER_STATE/run/containerd.pid" ]; then rm -f "$CLUSTER_STATE/run/containerd.sock"; fi
+    "$CLUSTER_DIR/down.sh" --wipe "$CLUSTER_STATE"
+}
+
+cluster_start() {
+    "$CLUSTER_DIR/up.sh" "$CLUSTER_STATE" && sleep 3 && kill -0 "$(cat "$CLUSTER_STATE/run/kubelet.pid")"
 }
 
 cluster_volumes() { # they are folders of root's: open to the pods' user, and empty for those who come next
