@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -14,48 +11,18 @@ import pytest
 from operators.attempt import AttemptSpec
 from operators.kube.manifest import job
 from operators.kube.settings import PodSettings, StoreAccess
-from tests.cluster.kit import Cluster, Json, until
-from tests.helm.chart import render
+from tests.cluster.admission import Account, in_force
+from tests.cluster.kit import Cluster, Json, image, until
 
 pytestmark = pytest.mark.cluster
 
-KINDS = (
-    "ServiceAccount", "Role", "RoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
-)  # fmt: skip
 IMAGE = "registry.example/ml/digits:1"
-POLICY = (
-    'policy.registries=["registry.example/ml", "team"]',
-    'policy.secrets=["pull"]',
-    'policy.service_accounts=["trainer"]',
-    'policy.priority_classes=["low"]',
-    "policy.max_gpus=4",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """One that asks the API server whether it may make a Job; none is made."""
-
-    cluster: Cluster
-    name: str
-
-    def asks(self, wanted: Json) -> str:
-        """What keeps it from that Job; "" if nothing does."""
-        who = f"--as=system:serviceaccount:{self.cluster.namespace}:{self.name}"
-        command = ["kubectl", "create", who, "--dry-run=server", "--filename=-"]
-        done = subprocess.run(command, input=json.dumps(wanted), capture_output=True, text=True, timeout=60)
-        return done.stderr if done.returncode else ""
 
 
 @pytest.fixture(scope="module")
 def held(namespace: Cluster) -> Iterator[Cluster]:
-    settings = ("admission.enabled=true", 'controller.mode="workPool"', *POLICY)
-    made = [one for one in render(*settings, namespace=namespace.namespace).objects if one["kind"] in KINDS]
-    namespace.apply(*made)
-    yield namespace
-    for one in made:
-        if one["kind"].startswith("Validating"):  # in no namespace
-            namespace.kubectl("delete", one["kind"], one["metadata"]["name"], "--wait=false")
+    with in_force(namespace):
+        yield namespace
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +40,7 @@ def trial(cluster: Cluster) -> Json:
     settings = PodSettings(
         namespace=cluster.namespace,
         image=IMAGE,
-        agent_image="abohb-agent:0.1.0",
+        agent_image=image("agent"),
         store=StoreAccess("s3://abohb/studies"),
         gpus=4,
         requests={"cpu": "1"},
@@ -194,37 +161,3 @@ def test_others_are_not_concerned(controller: Account) -> None:
     other = Account(controller.cluster, "someone")
     said = other.asks(changed(controller.cluster, lambda pod, trial: pod.update(hostNetwork=True)))
     assert "forbidden: User" in said
-
-
-@pytest.fixture
-def study(controller: Account) -> Json:
-    """The Job of a study's pod, which the worker makes."""
-    namespace = controller.cluster.namespace
-    return render('controller.mode="workPool"', namespace=namespace).study()
-
-
-def test_the_worker_makes_pods_of_studies_and_no_others(held: Cluster, study: Json) -> None:
-    worker = Account(held, "abohb-worker")
-    assert worker.asks(study) == ""
-    changes: dict[str, Callable[[Json, Json], Any]] = {
-        "of the controller's image": lambda pod, one: one.update(image="evil.example/a"),
-        "have the controller's service account": lambda pod, one: pod.update(serviceAccountName="default"),
-        "are not privileged": lambda pod, one: one.update(securityContext={"privileged": True}),
-        "are emptyDir or configMap": lambda pod, one: pod["volumes"].append(HOST_PATH),
-        "read the secrets of store and Prefect alone": lambda pod, one: one.update(
-            envFrom=[{"secretRef": {"name": "other"}}]
-        ),
-    }
-    nothing_else: list[Callable[[Json, Json], Any]] = [
-        lambda pod, one: one.update(command=["sh", "-c", "id"]),
-        lambda pod, one: one.update(args=["-c", "id"]),
-        lambda pod, one: one["env"].append({"name": "PYTHONWARNINGS", "value": "all"}),
-        lambda pod, one: one.update(lifecycle={"postStart": {"exec": {"command": ["id"]}}}),
-        lambda pod, one: one.update(livenessProbe={"exec": {"command": ["id"]}}),
-    ]
-    asked = [*changes.items(), *(("run a study and nothing else", change) for change in nothing_else)]
-    for words, change in asked:
-        wanted = copy.deepcopy(study)
-        pod = wanted["spec"]["template"]["spec"]
-        change(pod, pod["containers"][0])
-        assert words in worker.asks(wanted), words
