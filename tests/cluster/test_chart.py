@@ -13,7 +13,7 @@ import yaml
 
 from tests.cluster.kit import missing, until
 from tests.cluster.release import NAME, Release, own_release
-from tests.helm.chart import VALUES, render, rights
+from tests.helm.chart import EVERYTHING, VALUES, render, rights
 
 pytestmark = pytest.mark.cluster
 
@@ -43,7 +43,7 @@ def kubectl_as(release: Release, account: str, *arguments: str, stdin: str = "")
 # -- without an install --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("name", [*VALUES, EVERYTHING])
 def test_the_api_server_knows_every_field(name: str) -> None:
     """By its own schemas, where an unknown field is an error. `default` stands for all namespaces."""
     made = render("trials.createNamespace=false", values=name)
@@ -63,13 +63,38 @@ def test_the_api_server_knows_every_field(name: str) -> None:
 # -- the story -----------------------------------------------------------------------------------------
 
 
+def allowed(text: str) -> set[tuple[str, str]]:
+    """(resource, verb) of what `kubectl auth can-i --list` prints, less what every account of a cluster may.
+
+    A right for single objects has their names: (secrets/abohb-store, get).
+    """
+    found: set[tuple[str, str]] = set()
+    for line in text.splitlines():
+        row = re.fullmatch(r"(\S*) +\[(.*)\] +\[(.*)\] +\[(.*)\]", line)
+        assert row, line
+        resource, addresses, names, verbs = row.groups()
+        if addresses or resource.startswith("selfsubject"):  # /healthz and the like
+            continue
+        kind = resource.split(".")[0]
+        objects = [f"{kind}/{name}" for name in names.split()] or [kind]
+        found |= {(one, verb) for one in objects for verb in verbs.split()}
+    return found
+
+
+def test_rights_to_single_objects_are_not_overlooked() -> None:
+    rows = """\
+jobs.batch                                      []                  []              [create get]
+secrets                                         []                  [abohb-store]   [get]
+selfsubjectreviews.authentication.k8s.io        []                  []              [create]
+                                                [/healthz]          []              [get]
+"""
+    assert allowed(rows) == {("jobs", "create"), ("jobs", "get"), ("secrets/abohb-store", "get")}
+
+
 def can(release: Release, account: str) -> set[tuple[str, str]]:
-    """As `kubectl auth can-i --list` says it, less what every account of a cluster may."""
     code, text = kubectl_as(release, account, "auth", "can-i", "--list", "--no-headers")
     assert code == 0, text
-    rows = [re.fullmatch(r"(\S+) +\[\] +\[\] +\[(.*)\]", line) for line in text.splitlines()]
-    found = [(row[1].split(".")[0], row[2].split()) for row in rows if row]
-    return {(name, verb) for name, verbs in found for verb in verbs if not name.startswith("selfsubject")}
+    return allowed(text)
 
 
 def test_the_controller_may_do_what_the_document_says(release: Release) -> None:
@@ -127,7 +152,7 @@ def test_an_upgrade_and_a_rollback_keep_passwords_data_and_a_running_study(relea
 
 
 def test_a_pod_for_each_study(release: Release) -> None:
-    release.upgrade("controller.mode=workPool")
+    release.upgrade("controller.mode=workPool", "admission.enabled=true")
     release.ready("worker", "controller")
     assert can(release, f"{NAME}-worker") == rights("The worker")
     run = release.begin("alone", trials=2)

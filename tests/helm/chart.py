@@ -15,6 +15,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/abohb"
 VALUES = ("values.yaml", "values-production.yaml")
+EVERYTHING = str(Path(__file__).parent / "everything.yaml")
+WORK_POOL = ('controller.mode="workPool"', "admission.enabled=true")
 VERSION = "--kube-version=1.35.0"  # some builds of helm know none of their own
 
 Json: TypeAlias = dict[str, Any]
@@ -29,6 +31,17 @@ def refusal(*settings: str) -> str:
     done = helm("template", "abohb", str(CHART), VERSION, *(f"--set-json={one}" for one in settings))
     assert done.returncode != 0, settings
     return done.stderr
+
+
+def chosen(selector: Json, labels: Json) -> bool:
+    """A pod with these labels, by a selector as NetworkPolicies have it."""
+    verdicts = {
+        "In": lambda one: labels.get(one["key"]) in one["values"],
+        "NotIn": lambda one: labels.get(one["key"]) not in one["values"],
+    }
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        verdicts[one["operator"]](one) for one in selector.get("matchExpressions", ())
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from tests.helm.chart import (
     ROOT,
     VALUES,
     VERSION,
+    WORK_POOL,
     Json,
     Rendered,
     helm,
@@ -81,22 +82,6 @@ def test_a_value_that_cannot_be_is_refused(setting: str, words: str) -> None:
     assert words in refusal(setting)
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        (
-            ["prefect.replicas=2"],
-            "set prefect.database.existingSecret (PostgreSQL) and prefect.redis.existingSecret",
-        ),
-        (["ingress.enabled=true"], "ingress.host is empty"),
-        (["ingress.enabled=true", 'ingress.host="a"', 'prefect.apiUrl="http://p/api"'], "set one of them"),
-        (["trials.createNamespace=true", 'trials.namespace="default"'], "name another"),
-    ],
-)
-def test_values_that_do_not_go_together(settings: list[str], words: str) -> None:
-    assert words in refusal(*settings)
-
-
 # -- rights --------------------------------------------------------------------------------------------
 
 
@@ -109,7 +94,7 @@ def test_the_controller_has_the_role_of_rbac_yaml(rendered: Rendered) -> None:
 
 
 def test_the_tables_of_the_document_are_the_roles_of_the_chart() -> None:
-    roles = render('controller.mode="workPool"').of("Role")
+    roles = render(*WORK_POOL).of("Role")
     for heading, role in (("The controller", "trials"), ("The worker", "worker")):
         rules = roles[f"abohb-{role}"]["rules"]
         granted = {(name, verb) for rule in rules for name in rule["resources"] for verb in rule["verbs"]}
@@ -177,23 +162,7 @@ def test_budgets_are_of_pods_that_exist() -> None:
         parts = {pod["metadata"]["labels"]["app.kubernetes.io/component"] for _, pod in made.pods()}
         budgets = [one["spec"] for one in made.of("PodDisruptionBudget").values()]
         chosen = {one["selector"]["matchLabels"]["app.kubernetes.io/component"] for one in budgets}
-        assert chosen == parts - {"prefect-services"}
-
-
-def test_certificates_and_proxy_reach_all_of_ours() -> None:
-    made = render(
-        'ca.existingConfigMap="company"', 'proxy.https="http://proxy:3128"', 'proxy.noProxy=".local"'
-    )
-    for name in ("abohb-controller", "abohb-prefect"):
-        env = made.env(name)
-        assert env["HTTPS_PROXY"] == env["https_proxy"] == "http://proxy:3128"
-        assert env["NO_PROXY"] == env["no_proxy"]
-        assert env["NO_PROXY"].endswith(",$(KUBERNETES_SERVICE_HOST),.local")
-        assert "HTTP_PROXY" not in env
-        assert env["AWS_CA_BUNDLE"] == env["SSL_CERT_FILE"] == "/etc/abohb-ca/ca.crt"
-        (volume,) = (one for one in made.pod(name)["volumes"] if one["name"] == "ca")
-        assert volume["configMap"] == {"name": "company"}
-    assert made.env("abohb-controller")["ABOHB_TRIALS_CA"] == "company"  # for the agents
+        assert chosen == parts - {"prefect-services", "study"}
 
 
 # -- Prefect -------------------------------------------------------------------------------------------
@@ -238,7 +207,7 @@ def test_the_password_is_asked_for_and_given() -> None:
 
 
 def test_a_pod_for_each_study() -> None:
-    made = render('controller.mode="workPool"', "prefect.auth.enabled=true")
+    made = render(*WORK_POOL, "prefect.auth.enabled=true")
     (controller,) = made.pod("abohb-controller")["containers"]
     assert controller["args"] == ["--work-pool", "abohb", "--job-template", "/etc/abohb/job.yaml"]
     (study,) = made.pod("job.yaml")["containers"]
@@ -311,47 +280,6 @@ def test_trials_in_a_namespace_of_their_own() -> None:
     for kind in ("Role", "RoleBinding", "NetworkPolicy", "ResourceQuota"):
         assert made.of(kind)["abohb-trials"]["metadata"]["namespace"] == "trials"
     assert made.env("abohb-controller")["ABOHB_TRIALS_NAMESPACE"] == "trials"
-
-
-def test_trials_reach_store_and_dns_alone(plain: Rendered) -> None:
-    spec = plain.of("NetworkPolicy")["abohb-trials"]["spec"]
-    assert spec["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "abohb-trial"}}
-    assert spec["policyTypes"] == ["Ingress", "Egress"]
-    assert spec["ingress"] == []
-    dns, store = spec["egress"]
-    assert {one["port"] for one in dns["ports"]} == {53}
-    assert dns["to"]
-    (peer,) = store["to"]
-    assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "minio"
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "port"),
-    [("https://s3.example", 443), ("http://s3.example", 80), ("https://s3.example:9443", 9443)],
-)
-def test_trials_reach_a_store_outside(endpoint: str, port: int) -> None:
-    block = {"ipBlock": {"cidr": "10.0.0.0/8"}}
-    made = render(
-        f'store.endpoint="{endpoint}"', 'networkPolicy.storeTo=[{"ipBlock": {"cidr": "10.0.0.0/8"}}]'
-    )
-    _, store = made.of("NetworkPolicy")["abohb-trials"]["spec"]["egress"]
-    assert store == {"ports": [{"protocol": "TCP", "port": port}], "to": [block]}
-
-
-def test_trials_never_reach_prefect() -> None:
-    for settings in ((), ("ingress.enabled=true", 'ingress.host="tuning.example"')):
-        spec = render(*settings).of("NetworkPolicy")["abohb-prefect"]["spec"]
-        (rule,) = spec["ingress"]
-        ours, *others = rule["from"]
-        assert ours == {
-            "podSelector": {
-                "matchLabels": {"app.kubernetes.io/name": "abohb", "app.kubernetes.io/instance": "abohb"}
-            }
-        }
-        for peer in others:
-            (expression,) = peer["podSelector"]["matchExpressions"]
-            assert expression["operator"] == "NotIn"
-            assert expression["values"] == ["abohb-trial"]
 
 
 def test_priorities() -> None:

@@ -15,6 +15,13 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
+{{/* Pods of the release, as a selector: Prefect's worker gives those of studies another app.kubernetes.io/name.
+Trials are none, whatever a patch labels them. */}}
+{{- define "abohb.ours" -}}
+matchLabels: {app.kubernetes.io/instance: {{ .Release.Name }}}
+matchExpressions: [{key: app.kubernetes.io/name, operator: NotIn, values: [abohb-trial]}]
+{{- end }}
+
 {{/* (list . "part"): metadata of an object of the release's namespace. */}}
 {{- define "abohb.metadata" -}}
 name: {{ (index . 0).Release.Name }}-{{ index . 1 }}
@@ -54,6 +61,12 @@ labels:
 {{ .Values.trials.namespace | default .Release.Namespace }}
 {{- end }}
 
+{{/* All namespaces where trials may run, as a list in JSON. */}}
+{{- define "abohb.trialsNamespaces" -}}
+{{- $more := concat .Values.policy.namespaces (compact (list (dig "namespace" "" .Values.policy.defaults))) -}}
+{{- toJson (uniq (prepend $more (include "abohb.trialsNamespace" .))) -}}
+{{- end }}
+
 {{- define "abohb.apiUrl" -}}
 {{ .Values.prefect.apiUrl | default (printf "http://%s-prefect.%s.svc:%v/api" .Release.Name .Release.Namespace .Values.prefect.service.port) }}
 {{- end }}
@@ -84,9 +97,14 @@ labels:
 {{- if .Values.priorityClasses.create }}{{ .Release.Namespace }}-{{ .Release.Name }}-trials{{ end }}
 {{- end }}
 
+{{/* Trials run beside the release's own pods: "true" or "". */}}
+{{- define "abohb.trialsHere" -}}
+{{- if has .Release.Namespace (fromJsonArray (include "abohb.trialsNamespaces" .)) }}true{{ end }}
+{{- end }}
+
 {{/* By which a quota tells the trials' pods from ours, in one namespace. A namespace of the trials' own needs none. */}}
 {{- define "abohb.quotaPriority" -}}
-{{- if and .Values.priorityClasses.create .Values.quota.hard (eq (include "abohb.trialsNamespace" .) .Release.Namespace) }}
+{{- if and .Values.priorityClasses.create .Values.quota.hard (include "abohb.trialsHere" .) }}
 {{- (fromYaml (include "abohb.policy" .)).defaults.priority_class }}
 {{- end }}
 {{- end }}

@@ -36,6 +36,8 @@ spec:
         httpGet: {path: /api/health, port: http}
         timeoutSeconds: 5
       {{- else }}
+      # No probe: it answers nothing by HTTP, and a process that has lost a service looks like any other. Runs that stay
+      # Scheduled tell; one that ends is started again.
       command: [prefect, server, services, start]
       {{- end }}
       env:
