@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.admission import Account, in_force, rendered
 from tests.cluster.kit import Cluster, Json, until
 from tests.cluster.release import NAME
+from tests.helm.test_network import STUDY
 
 pytestmark = pytest.mark.cluster
 
@@ -98,6 +99,11 @@ def test_what_the_worker_makes_passes(held: Cluster, study: Json) -> None:
         e["name"] for e in container["env"]
     }
     assert Account(held, f"{NAME}-worker").asks(study) == ""
+
+
+def test_it_is_known_by_its_labels(held: Cluster, study: Json) -> None:
+    """Prefect puts labels of its own over the chart's; tests/helm/test_network.py relies on these."""
+    assert STUDY.items() <= study["spec"]["template"]["metadata"]["labels"].items()
 
 
 VARIABLES = "have the variables of the chart"

@@ -18,7 +18,7 @@ def release() -> Iterator[Release]:
     if lacks := missing(images=True):
         pytest.skip(f"set {', '.join(lacks)}; see tests/cluster/README.md")
     with own_release() as release:
-        release.install("controller.mode=workPool")
+        release.install("controller.mode=workPool", "admission.enabled=true", "prefect.auth.enabled=true")
         release.ready("minio", "prefect", "controller", "worker", within=400)
         yield release
 
