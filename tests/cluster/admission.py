@@ -37,6 +37,8 @@ WORK_POOL = (
     'proxy.https="http://proxy.example:3128"',
 )
 
+GONE = ("--ignore-not-found", "--wait=false")
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -63,10 +65,10 @@ def rendered(cluster: Cluster) -> Rendered:
 def in_force(cluster: Cluster) -> Iterator[None]:
     """The policies, and the accounts with their Roles."""
     made = [one for one in rendered(cluster).objects if one["kind"] in KINDS]
-    cluster.apply(*made)
     try:
+        cluster.apply(*made)
         yield
     finally:
         for one in made:
             if one["kind"].startswith("Validating"):  # in no namespace
-                cluster.kubectl("delete", one["kind"], one["metadata"]["name"], "--wait=false")
+                cluster.kubectl("delete", one["kind"], one["metadata"]["name"], *GONE)

@@ -97,6 +97,11 @@ class Release:
         )
         return [one["metadata"]["name"] for one in found if "deletionTimestamp" not in one["metadata"]]
 
+    def addresses(self, part: str) -> list[str]:
+        """Of the pods that its Service leads to."""
+        slices = self.cluster.list("endpointslices", f"kubernetes.io/service-name={NAME}-{part}")
+        return [address for one in slices for end in one["endpoints"] or () for address in end["addresses"]]
+
     def prefect(self, path: str, body: Json | None = None) -> Any:
         """GET, or POST of a body."""
         text = json.dumps(body) if body is not None else ""

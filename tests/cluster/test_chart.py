@@ -157,6 +157,7 @@ def test_a_pod_for_each_study(release: Release) -> None:
     assert can(release, f"{NAME}-worker") == rights("The worker")
     run = release.begin("alone", trials=2)
     until("its pod is there", lambda: len(release.pods("study")) == 1, 60)
+    until("its metrics are found", lambda: release.addresses("study"), 30)
     release.wait(run, "COMPLETED", 300)
 
 
