@@ -25,8 +25,8 @@ def execute(kind: str, run: str) -> None:
     """Run it to its end. The state of the run says what became of it, the exit code only whether it does."""
     try:
         flow_run = load_flow_run(UUID(run))
-        if flow_run.state and flow_run.state.is_final():
-            return  # it was refused, or cancelled, before its pod had started
+        if flow_run.state and not flow_run.state.is_pending():
+            return  # before its pod had started it was refused, cancelled, or begun by another process
         run_flow(FLOWS[kind], flow_run=flow_run, return_type="state")
     except TerminationSignal:  # before the flow has begun, or when it had ended already
         sys.exit(1)

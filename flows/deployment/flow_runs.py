@@ -51,6 +51,12 @@ class Run:
     created: float
     begun: bool = False  # it has run before
     launched: bool = False  # a worker has made its pod
+    pool: str | None = None  # the work pool whose workers begin it: that of its deployment when it was made
+
+
+def for_a_worker(run: Run, pool: str | None) -> bool:
+    """Whether it becomes a pod of our work pool. For a run made before that pool was, no worker comes."""
+    return pool is not None and run.pool == pool
 
 
 def register(flows: Mapping[str, Flow[..., Any]], pool: str | None) -> dict[UUID, str]:
@@ -158,6 +164,7 @@ class FlowRuns:
             created=_seconds(run.created),
             begun=run.run_count > 0,
             launched=bool(run.infrastructure_pid),
+            pool=run.work_pool_name,
         )
 
 

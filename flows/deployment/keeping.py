@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelled, Crashed, Running
 
 from flows.deployment.door import described, wanted
-from flows.deployment.flow_runs import FlowRuns, Run
+from flows.deployment.flow_runs import FlowRuns, Run, for_a_worker
 from flows.deployment.keeper import AGAIN, RECENT, SETTLING, Act, Facts, decide, pause, words
 from flows.deployment.spawn import Processes
 from flows.study.model import Study
@@ -30,7 +30,7 @@ AFTERMATH = 900.0  # seconds after its end in which a run is looked at for trial
 @dataclass
 class Keeper:
     processes: Processes
-    pods: bool  # a run of `tune` is a pod of a work pool
+    pool: str | None  # the work pool whose runs are pods
     kinds: Callable[[], Mapping[UUID, str]]
     say: Callable[[str], None]
     _studies: dict[UUID, tuple[Study, Lookout] | None] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Keeper:
         now = time.time()
         owned = None if at_hand else self._owned(run)
         facts = Facts(run.state, now - run.since, at_hand, owned, run.launched)
-        match decide(facts, pods=self.pods):
+        match decide(facts, pods=for_a_worker(run, self.pool)):
             case Act.KILL:
                 self.say(f"run {run.name} has not ended after its cancellation: its process is killed")
                 self.processes.kill(run.id)

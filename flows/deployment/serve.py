@@ -27,7 +27,7 @@ from prefect.states import Running
 from flows.deployment import pages
 from flows.deployment.child import FLOWS
 from flows.deployment.door import at_the_door
-from flows.deployment.flow_runs import FlowRuns, Run, register
+from flows.deployment.flow_runs import FlowRuns, Run, for_a_worker, register
 from flows.deployment.keeping import STILL, Keeper
 from flows.deployment.pool import make_pool
 from flows.deployment.spawn import Processes
@@ -83,7 +83,10 @@ class Loop:
 
 @dataclass
 class Starter:
-    """Begins what is due: `tune` here, or in pods of a work pool that has been made from `template`."""
+    """Begins what is due: here, or by workers of a pool that has been made from `template`.
+
+    A run stays where it was made for: what began before the pool was there, or in another one, goes on here.
+    """
 
     processes: Processes
     studies: int
@@ -121,7 +124,7 @@ class Starter:
             elif run.kind == "tune" and (refusal := at_the_door(run, others)):
                 say(f"run {run.name} of study {run.study!r} is refused: {refusal.message}")
                 runs.refuse(run, refusal.text, refusal.message)
-            elif run.kind == "tune" and self.pool:
+            elif for_a_worker(run, self.pool):
                 self.passed.add(run.id)
             elif self._room(run.kind) and runs.claim(run):
                 say(f"run {run.name} begins: {run.kind} {run.study}")
@@ -129,8 +132,8 @@ class Starter:
 
     def _taken(self, runs: Iterable[Run]) -> list[Run]:
         """Those that a worker has taken before they were looked at: their pods have yet to start."""
-        taken = [run for run in runs if run.kind == "tune" and run.state is StateType.PENDING]
-        return [run for run in taken if self.pool and run.id not in self.passed]
+        taken = [run for run in runs if run.state is StateType.PENDING and for_a_worker(run, self.pool)]
+        return [run for run in taken if run.id not in self.passed]
 
     def _room(self, kind: str) -> bool:
         return self.processes.count(kind) < (self.studies if kind == "tune" else STEERS)
@@ -162,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: over.set())
     processes = Processes()
     starter = Starter(processes, arguments.limit, arguments.work_pool, arguments.job_template)
-    keeper = Keeper(processes, pods=arguments.work_pool is not None, kinds=lambda: starter.kinds, say=say)
+    keeper = Keeper(processes, pool=arguments.work_pool, kinds=lambda: starter.kinds, say=say)
     loops = [Loop("serving", starter.turn, 1.0, over), Loop("keeping", keeper.turn, 2.0, over)]
     answers = {
         "/healthz": lambda: "; ".join(filter(None, (loop.hangs() for loop in loops))),
