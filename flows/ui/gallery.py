@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
+from httpx import codes
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.sorting import ArtifactSort
+from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.views.artifacts import Artifact
 
@@ -32,10 +34,7 @@ class Gallery:
         if self._hung is None:
             self._hung = self._found(client)
         known = self._hung.get(artifact.key)
-        if known is not None:
-            # Not client.update_artifact: that also emits an event, with the whole picture in it each time.
-            data = {"data": artifact.data, "description": artifact.description}
-            client.request("PATCH", "/artifacts/{id}", json=data, path_params={"id": known})
+        if known is not None and _replaced(client, known, artifact):
             return
         made = client.create_artifact(
             ArtifactCreate(
@@ -50,3 +49,16 @@ class Gallery:
         mine = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self._run]))
         found = client.read_artifacts(artifact_filter=mine, sort=ArtifactSort.CREATED_DESC)
         return {artifact.key: artifact.id for artifact in reversed(found) if artifact.key}
+
+
+def _replaced(client: SyncPrefectClient, known: UUID, artifact: Artifact) -> bool:
+    """False: somebody has deleted it in Prefect."""
+    # Not client.update_artifact: that also emits an event, with the whole picture in it each time.
+    data = {"data": artifact.data, "description": artifact.description}
+    try:
+        client.request("PATCH", "/artifacts/{id}", json=data, path_params={"id": known})
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != codes.NOT_FOUND:
+            raise
+        return False
+    return True

@@ -9,6 +9,7 @@ import httpx
 import prefect.events.utilities
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from flows.ui.gallery import Gallery
 from flows.ui.writer import Pace, PrefectWriter
@@ -72,3 +73,17 @@ def test_an_artifact_of_the_largest_size_is_taken(
     for letter in "ab":
         gallery.draw(client, Artifact("digits-curves", "markdown", letter * LIMIT))
     assert kept(prefect_settings, run)["digits-curves"] == "b" * LIMIT
+
+
+def test_an_artifact_that_somebody_deleted_comes_back(
+    prefect_settings: str, client: SyncPrefectClient, run: UUID
+) -> None:
+    gallery = Gallery(run)
+    gallery.draw(client, Artifact("digits-best", "markdown", "one"))
+    (drawn,) = client.read_artifacts(
+        artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+    )
+    client.delete_artifact(drawn.id)
+    for text in ("two", "three"):
+        gallery.draw(client, Artifact("digits-best", "markdown", text))
+        assert kept(prefect_settings, run) == {"digits-best": text}
