@@ -41,12 +41,15 @@ def at_the_door(run: Run, others: Iterable[Run]) -> Refusal | None:
                 f" Steer it, or cancel it; or give this study another name"
             )
     except AbohbError as error:
-        return Refusal(mistakes_markdown(error, begun=run.begun), mistakes_message(error))
+        return _refusal(error, run)
     except Exception as error:  # of ours: it must not keep those who wait behind it
         what = f"{type(error).__name__}: {error}"
-        odd = AbohbError(f"the form cannot be read, by an error of abohb's own: {what}")
-        return Refusal(mistakes_markdown(odd, begun=run.begun), mistakes_message(odd))
+        return _refusal(AbohbError(f"the form cannot be read, by an error of abohb's own: {what}"), run)
     return None
+
+
+def _refusal(error: AbohbError, run: Run) -> Refusal:
+    return Refusal(mistakes_markdown(error, begun=run.begun), mistakes_message(error, begun=run.begun))
 
 
 def wanted(run: Run, env: Mapping[str, str] = os.environ) -> Study:

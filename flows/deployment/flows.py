@@ -6,6 +6,8 @@ A run may be begun again at any point, in another process: the study goes on whe
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -30,6 +32,7 @@ from flows.policy.apply import most_workers
 from flows.tune import state_of, this_run, tuned
 from flows.ui.writer import PrefectWriter
 from flows.views.report import result_text
+from flows.views.view import Leg, StudyView
 from hpo_engine.types import AbohbError
 from operators.journal import Fenced, JournalError
 from operators.store import StoreError
@@ -37,6 +40,7 @@ from operators.stores import open_store
 
 AWAY = 15.0  # seconds until a store or a cluster that does not answer is tried again
 LEFT = "Its controller was told to end; its trials run on, and the next controller goes on with them"
+MEND = "Once that is mended, run the deployment again: the study goes on where it was"
 
 
 @flow(name="tune", flow_run_name="{study}")
@@ -48,26 +52,49 @@ def tune(form: Form) -> State[Any]:
     it, changes its number of workers or cancels a trial. Cancelling this run ends its trials, and leaves the
     study resumable.
     """
+    again = (run := this_run()) is not None and run.run_count > 1
     try:
         study = study_of(form)
         place = place_for(study, "kubernetes")
     except AbohbError as error:
-        return refused(error)
-    again = (run := this_run()) is not None and run.run_count > 1
+        return refused(error, begun=again)
+    work = _Work()
     try:
-        return _tuned(place, again)
+        return _tuned(place, again, work)
     except TerminationSignal:
         return _cancelled() or AwaitingRetry(message=LEFT)
     except (OSError, AwayError) as error:  # the store, or the cluster, is away
         when = now("UTC") + timedelta(seconds=AWAY)
         return AwaitingRetry(scheduled_time=when, message=f"{error}; tried again in {AWAY:.0f} s")
-    except (ChangedError, JournalError, Fenced) as error:
-        return refused(error)
-    except AbohbError as error:  # begun again, it does not fail for what may pass
-        return Crashed(message=str(error)) if again else refused(error)
+    except AbohbError as error:
+        return _ended_by(error, again, work.begun)
 
 
-def _tuned(place: Place, again: bool) -> State[Any]:
+def _ended_by(error: AbohbError, again: bool, begun: bool) -> State[Any]:
+    """`again`: an earlier process of this run has begun the study; `begun`: this one has."""
+    match error:
+        case ChangedError():
+            return refused(error, begun=again)
+        case Fenced():
+            return Failed(message=f"{error}, and goes on there")
+        case JournalError() if again or begun:
+            return Failed(message=f"{error}. {MEND}")
+    if again:  # it does not fail for what may pass
+        return Crashed(message=str(error))
+    return Failed(message=f"{error}. {MEND}") if begun else refused(error)
+
+
+@dataclass
+class _Work:
+    """Looks on, to know whether it has begun: what fails from then on is no mistake in a form."""
+
+    begun: bool = False
+
+    def show(self, view: StudyView, legs: Sequence[Leg] = ()) -> None:
+        self.begun = True
+
+
+def _tuned(place: Place, again: bool, work: _Work) -> State[Any]:
     replayed = replay(place.study, place.store)
     if ended(place.study, replayed):
         place.sweep()
@@ -79,14 +106,14 @@ def _tuned(place: Place, again: bool) -> State[Any]:
         return Completed(message=result_text(view))
     if not again:
         place.check()
-    view, ending, _ = tuned(place, (), leave=lambda told: _cancelled() is None)
+    view, ending, _ = tuned(place, [work], leave=lambda told: _cancelled() is None)
     return state_of(view, ending)
 
 
-def refused(error: AbohbError) -> State[Any]:
-    """Nothing was begun: the run fails, and its artifact `mistakes` says why."""
-    create_markdown_artifact(mistakes_markdown(error), key="mistakes")
-    return Failed(message=mistakes_message(error))
+def refused(error: AbohbError, *, begun: bool = False) -> State[Any]:
+    """Nothing is begun now, or `begun` again: the run fails, and its artifact `mistakes` says why."""
+    create_markdown_artifact(mistakes_markdown(error, begun=begun), key="mistakes")
+    return Failed(message=mistakes_message(error, begun=begun))
 
 
 def _cancelled() -> State[Any] | None:

@@ -9,22 +9,25 @@ from flows.study.file import StudyError
 from hpo_engine.types import AbohbError
 
 BEGINNING = "mistakes: "  # of the message of a run that was never begun
+STUCK = "It does not go on"
 SHOWN = 50
 
 
-def mistakes_message(error: AbohbError) -> str:
-    """The message of the failed run: all of them in one line."""
-    return BEGINNING + "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+def mistakes_message(error: AbohbError, *, begun: bool = False) -> str:
+    """The message of the failed run: all of them in one line. `begun`: it has run before."""
+    return (f"{STUCK}: " if begun else BEGINNING) + "; ".join(
+        line.strip() for line in str(error).splitlines() if line.strip()
+    )
 
 
 def mistakes_markdown(error: AbohbError, *, begun: bool = False) -> str:
-    """The artifact of the failed run: a table of where and what. `begun`: it has run before."""
+    """The artifact of the failed run: a table of where and what."""
     if isinstance(error, StudyError):
         rows = [(problem.path, problem.message) for problem in error.problems]
     else:
         rows = [("", line.strip()) for line in str(error).splitlines() if line.strip()]
     count = "1 mistake" if len(rows) == 1 else f"{len(rows)} mistakes"
-    what = "It does not go on" if begun else "Nothing was started"
+    what = STUCK if begun else "Nothing was started"
     lines = [f"# {what}: {count}", "", "| where | what |", "|---|---|"]
     lines += [f"| {_cell(where)} | {_cell(what)} |" for where, what in rows[:SHOWN]]
     if len(rows) > SHOWN:

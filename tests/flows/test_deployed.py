@@ -1,0 +1,137 @@
+"""The deployed flows on a real Prefect server, their place this machine: how a run ends that had begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.flow_engine import run_flow
+from prefect.states import Crashed, Scheduled
+
+from flows.cli.submit import _code, _last
+from flows.controller.places import LocalPlace
+from flows.controller.run import tune_locally
+from flows.deployment import flows as deployed
+from flows.deployment.follow import Ended, follow
+from flows.study.model import Study
+from flows.submit import asking
+from operators.store import DirectoryStore, StoreError
+from tests.flows.test_run import quick_study
+
+FORM = {"study": "any", "image": "registry.example/any:1"}
+DENIED = "the store refuses: AccessDenied, the key does not exist"
+
+
+class Revoked(DirectoryStore):
+    """Refuses the fifth batch of the journal."""
+
+    def put_once(self, key: str, data: bytes) -> bool:
+        if key.endswith("/journal/00000005.json"):
+            raise StoreError(DENIED)
+        return super().put_once(key, data)
+
+
+@pytest.fixture
+def runs(prefect_settings: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[FlowRun, Ended]]:
+    """Run a study, and what `abohb submit` sees of it."""
+
+    def begun(place: LocalPlace, run: FlowRun | None = None) -> tuple[FlowRun, Ended]:
+        monkeypatch.setattr(deployed, "study_of", lambda form: place.study)
+        monkeypatch.setattr(deployed, "place_for", lambda study, on: place)
+        with asking() as client:
+            run = run or client.create_flow_run(deployed.tune, parameters=FORM, state=Scheduled())
+            run_flow(
+                deployed.tune, flow_run=client.read_flow_run(run.id), parameters=FORM, return_type="state"
+            )
+            now = iter(range(0, 10_000, 100))
+            ended = follow(client, run.id, print, lambda: next(now), lambda seconds: None)
+            return client.read_flow_run(run.id), ended
+
+    return begun
+
+
+def mistakes(run: FlowRun) -> list[str]:
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        found = client.read_artifacts(artifact_filter=wanted)
+    return [str(one.data) for one in found if one.key == "mistakes"]
+
+
+def with_store(study: Study, store: DirectoryStore) -> LocalPlace:
+    place = LocalPlace(study)
+    object.__setattr__(place, "store", store)
+    return place
+
+
+def test_a_store_that_refuses_before_the_study_has_begun(tmp_path: Path, runs: Any) -> None:
+    class Shut(DirectoryStore):
+        def list(self, prefix: str) -> list[str]:
+            raise StoreError(DENIED)
+
+    study = quick_study(tmp_path)
+    run, ended = runs(with_store(study, Shut(study.store_path())))
+    assert (ended, _code(ended)) == (Ended("Failed", DENIED, begun=False), 2)
+    (artifact,) = mistakes(run)
+    assert artifact.startswith("# Nothing was started: 1 mistake")
+
+
+def test_a_store_that_refuses_a_study_that_runs_is_no_mistake(tmp_path: Path, runs: Any) -> None:
+    study = quick_study(tmp_path)
+    place = with_store(study, Revoked(study.store_path()))
+    run, ended = runs(place)
+    assert ended == Ended("Failed", f"{DENIED}. {deployed.MEND}")
+    assert (_code(ended), mistakes(run)) == (1, [])
+    assert "Nothing was started" not in _last(ended, "")
+    assert runs(LocalPlace(study))[1].state == "Completed"  # as it says
+
+
+def test_begun_again_it_waits_for_what_may_pass(tmp_path: Path, runs: Any) -> None:
+    study = quick_study(tmp_path)
+    place = with_store(study, Revoked(study.store_path()))
+    with asking() as client:
+        run = again(client)
+    run, ended = runs(place, run)
+    assert ended == Ended("Crashed", DENIED)
+    assert mistakes(run) == []
+
+
+def test_who_lost_the_study_says_that_it_goes_on_there(tmp_path: Path, runs: Any) -> None:
+    study = quick_study(tmp_path, budget={"trials": 4})
+
+    class Taken(DirectoryStore):
+        def put_once(self, key: str, data: bytes) -> bool:
+            if key.endswith("/journal/00000005.json"):
+                tune_locally(study, [], take_over=True)
+            return super().put_once(key, data)
+
+    run, ended = runs(with_store(study, Taken(study.store_path())))
+    assert (ended.state, ended.begun, mistakes(run)) == ("Failed", True, [])
+    assert ended.message.endswith("and goes on there")
+
+
+def test_what_cannot_go_on_is_told_in_a_table_and_is_no_mistake_of_a_new_study(
+    tmp_path: Path, runs: Any
+) -> None:
+    tune_locally(quick_study(tmp_path, budget={"trials": 1}), [])
+    with asking() as client:
+        run = again(client)
+    run, ended = runs(LocalPlace(quick_study(tmp_path, seed=1, budget={"trials": 2})), run)
+    assert ended.message.startswith("It does not go on: study 'quick' is in the store already")
+    assert (ended.begun, _code(ended)) == (True, 1)
+    (artifact,) = mistakes(run)
+    assert artifact.startswith("# It does not go on")
+
+
+def again(client: SyncPrefectClient) -> FlowRun:
+    """A run that has been at work before."""
+    from prefect.states import Running
+
+    run = client.create_flow_run(deployed.tune, parameters=FORM, state=Scheduled())
+    for state in (Running(), Crashed(), Scheduled()):
+        client.set_flow_run_state(run.id, state, force=True)
+    return run
