@@ -16,12 +16,14 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterEndTime,
+    FlowRunFilterName,
     FlowRunFilterNextScheduledStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.states import AwaitingRetry, Failed, Pending
 from prefect.types._datetime import now
@@ -96,6 +98,15 @@ class FlowRuns:
         """Those that ended so within the last seconds."""
         after = FlowRunFilterEndTime(after_=cast(Any, now() - timedelta(seconds=seconds)))
         return self._read(states, after=after)
+
+    def named(self, name: str) -> list[Run]:
+        """The last ones of that name, the newest first."""
+        wanted = FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=list(self.kinds)),
+            name=FlowRunFilterName(any_=[name]),
+        )
+        newest = FlowRunSort.START_TIME_DESC
+        return [self._run(run) for run in self.client.read_flow_runs(flow_run_filter=wanted, sort=newest)]
 
     def claim(self, run: Run) -> bool:
         """Whether it is ours to begin."""

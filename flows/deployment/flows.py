@@ -27,6 +27,7 @@ from flows.controller.session import ChangedError, ended, replay
 from flows.deployment.form import Form, flat, shown
 from flows.deployment.form_study import study_of
 from flows.deployment.mistakes import mistakes_markdown, mistakes_message
+from flows.deployment.whereabouts import store_of
 from flows.outside.orders import Action, tell
 from flows.policy.apply import most_workers
 from flows.tune import state_of, this_run, tuned
@@ -35,7 +36,6 @@ from flows.views.report import result_text
 from flows.views.view import Leg, StudyView
 from hpo_engine.types import AbohbError
 from operators.journal import Fenced, JournalError
-from operators.store import StoreError
 from operators.stores import open_store
 
 AWAY = 15.0  # seconds until a store or a cluster that does not answer is tried again
@@ -148,9 +148,7 @@ Number = Annotated[int, shown("Number", "For workers: how many. For cancel trial
 def steer(study: Name, action: Doing = "pause", number: Number = 0) -> State[Any]:
     """Change a running study: pause, resume, stop, its number of workers, or cancel one of its trials."""
     try:
-        where = os.environ.get("ABOHB_STORE", "")
-        if not where:
-            raise StoreError("ABOHB_STORE is not set: give it to the server of the deployments")
+        where = store_of(study, os.environ)
         said = tell(open_store(where, os.environ), where, study, action, number, most_workers())
     except AbohbError as error:
         return refused(error)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,18 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.flow_engine import run_flow
-from prefect.states import Crashed, Scheduled
+from prefect.settings import temporary_settings
+from prefect.states import AwaitingRetry, Completed, Crashed, Failed, Running, Scheduled, State
 
 from flows.cli.submit import _code, _last
 from flows.controller.places import LocalPlace
 from flows.controller.run import tune_locally
 from flows.deployment import flows as deployed
+from flows.deployment.child import FLOWS
+from flows.deployment.flow_runs import register
 from flows.deployment.follow import Ended, follow
+from flows.deployment.whereabouts import store_of
+from flows.study.file import StudyError
 from flows.study.model import Study
 from flows.submit import asking
 from operators.store import DirectoryStore, StoreError
@@ -129,9 +135,63 @@ def test_what_cannot_go_on_is_told_in_a_table_and_is_no_mistake_of_a_new_study(
 
 def again(client: SyncPrefectClient) -> FlowRun:
     """A run that has been at work before."""
-    from prefect.states import Running
-
     run = client.create_flow_run(deployed.tune, parameters=FORM, state=Scheduled())
     for state in (Running(), Crashed(), Scheduled()):
         client.set_flow_run_state(run.id, state, force=True)
     return run
+
+
+# -- steering ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def studied(prefect_settings: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Make runs of a study of the deployment, in the order of the calls."""
+    monkeypatch.setenv("ABOHB_STORE", "s3://tuning/studies")
+    monkeypatch.setenv("ABOHB_AGENT_IMAGE", "registry.example/agent:1")
+
+    def made(study: str, *states: State[Any], store: str = "", **fields: Any) -> None:
+        form = {**FORM, "study": study, "advanced": f"store: {store}" if store else "", **fields}
+        with temporary_settings(updates={"client.max_retries": 5}), get_client(sync_client=True) as client:
+            tune = client.read_deployment_by_name("tune/tune").id
+            run = client.create_flow_run_from_deployment(tune, parameters=form, name=study)
+            for state in states:
+                client.set_flow_run_state(run.id, state, force=True)
+
+    with temporary_settings(updates={"client.max_retries": 5}):
+        register(FLOWS, None)
+    yield made
+    with get_client(sync_client=True) as client:
+        for run in filter(lambda run: run.deployment_id, client.read_flow_runs()):
+            client.delete_flow_run(run.id)
+
+
+def test_a_study_is_steered_where_its_run_keeps_it(studied: Any, tmp_path: Path) -> None:
+    studied("elsewhere", Running(), Completed(), store="s3://tuning/studies/old")
+    studied("elsewhere", Running(), AwaitingRetry(), store="s3://tuning/studies/team")
+    studied("elsewhere", Running(), Failed(), store="s3://tuning/studies/wrong")
+    studied("elsewhere", Failed(), store="s3://tuning/studies/refused")  # it never began
+    studied("unreadable", Running(), search_space="x: {typ: float}", store="s3://tuning/studies/team")
+    for study, store in (
+        ("elsewhere", "s3://tuning/studies/team"),
+        ("unreadable", "s3://tuning/studies"),
+        ("nobody", "s3://tuning/studies"),
+    ):
+        assert store_of(study, os.environ) == store
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("{max_workers: 1, stores: [s3://tuning/studies/team]}")  # the study has 4
+    env = {**os.environ, "ABOHB_POLICY": str(policy)}
+    assert store_of("elsewhere", env) == "s3://tuning/studies/team", "of the policy only the store counts"
+    policy.write_text("{stores: [s3://tuning/other]}")
+    with pytest.raises(StudyError, match=r"^store: 's3://tuning/studies/team' is not allowed by the policy"):
+        store_of("elsewhere", env)
+
+
+def test_steer_asks_there(studied: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = quick_study(tmp_path, name="asked", budget={"trials": 1})
+    tune_locally(study, [])
+    studied("asked", Running(), store="s3://tuning/studies/team")
+    stores = {"s3://tuning/studies/team": DirectoryStore(study.store_path())}
+    monkeypatch.setattr(deployed, "open_store", lambda where, env: stores[where])
+    state = deployed.steer("asked", "pause", return_state=True)
+    assert "Study asked has ended: the budget of 1 trials is used" in (state.message or "")
