@@ -58,44 +58,45 @@ def tune(form: Form) -> State[Any]:
         place = place_for(study, "kubernetes")
     except AbohbError as error:
         return refused(error, begun=again)
-    work = _Work()
+    work = _Work(again)
     try:
-        return _tuned(place, again, work)
+        return _tuned(place, work)
     except TerminationSignal:
         return _cancelled() or AwaitingRetry(message=LEFT)
     except (OSError, AwayError) as error:  # the store, or the cluster, is away
         when = now("UTC") + timedelta(seconds=AWAY)
         return AwaitingRetry(scheduled_time=when, message=f"{error}; tried again in {AWAY:.0f} s")
     except AbohbError as error:
-        return _ended_by(error, again, work.begun)
+        return _ended_by(error, work)
 
 
-def _ended_by(error: AbohbError, again: bool, begun: bool) -> State[Any]:
-    """`again`: an earlier process of this run has begun the study; `begun`: this one has."""
+def _ended_by(error: AbohbError, work: _Work) -> State[Any]:
     match error:
         case ChangedError():
-            return refused(error, begun=again)
+            return refused(error, begun=work.again)
         case Fenced():
             return Failed(message=f"{error}, and goes on there")
-        case JournalError() if again or begun:
+        case JournalError() if work.again or work.begun:
             return Failed(message=f"{error}. {MEND}")
-    if again:  # it does not fail for what may pass
+    if work.again:  # it does not fail for what may pass
         return Crashed(message=str(error))
-    return Failed(message=f"{error}. {MEND}") if begun else refused(error)
+    return Failed(message=f"{error}. {MEND}") if work.begun else refused(error)
 
 
 @dataclass
 class _Work:
     """Looks on, to know whether it has begun: what fails from then on is no mistake in a form."""
 
-    begun: bool = False
+    again: bool  # an earlier process of this run has begun
+    begun: bool = False  # this one has
 
     def show(self, view: StudyView, legs: Sequence[Leg] = ()) -> None:
         self.begun = True
 
 
-def _tuned(place: Place, again: bool, work: _Work) -> State[Any]:
+def _tuned(place: Place, work: _Work) -> State[Any]:
     replayed = replay(place.study, place.store)
+    work.again = work.again and replayed.study is not None  # else it got no further than to find them away
     if ended(place.study, replayed):
         place.sweep()
         view = final_view(place, replayed)
@@ -104,7 +105,7 @@ def _tuned(place: Place, again: bool, work: _Work) -> State[Any]:
             writer.show(view)
             writer.close()
         return Completed(message=result_text(view))
-    if not again:
+    if not work.again:
         place.check()
     view, ending, _ = tuned(place, [work], leave=lambda told: _cancelled() is None)
     return state_of(view, ending)

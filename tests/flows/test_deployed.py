@@ -17,7 +17,7 @@ from prefect.states import AwaitingRetry, Completed, Crashed, Failed, Running, S
 
 from flows.cli.submit import _code, _last
 from flows.controller.places import LocalPlace
-from flows.controller.run import tune_locally
+from flows.controller.run import tune_at, tune_locally
 from flows.deployment import flows as deployed
 from flows.deployment.child import FLOWS
 from flows.deployment.flow_runs import register
@@ -26,6 +26,7 @@ from flows.deployment.whereabouts import store_of
 from flows.study.file import StudyError
 from flows.study.model import Study
 from flows.submit import asking
+from hpo_engine.types import AbohbError
 from operators.store import DirectoryStore, StoreError
 from tests.flows.test_run import quick_study
 
@@ -101,9 +102,25 @@ def test_begun_again_it_waits_for_what_may_pass(tmp_path: Path, runs: Any) -> No
     place = with_store(study, Revoked(study.store_path()))
     with asking() as client:
         run = again(client)
+    with pytest.raises(StoreError):
+        tune_at(place, [])
     run, ended = runs(place, run)
     assert ended == Ended("Crashed", DENIED)
     assert mistakes(run) == []
+
+
+def test_what_was_away_at_first_is_checked_when_it_is_back(
+    tmp_path: Path, runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacks(place: LocalPlace) -> None:
+        raise AbohbError("study 'quick' cannot run in namespace 'tuning': no rights")
+
+    monkeypatch.setattr(LocalPlace, "check", lacks)
+    with asking() as client:
+        run = again(client)
+    run, ended = runs(LocalPlace(quick_study(tmp_path)), run)
+    assert (ended.state, ended.begun) == ("Failed", False)
+    assert mistakes(run)[0].startswith("# Nothing was started: 1 mistake")
 
 
 def test_who_lost_the_study_says_that_it_goes_on_there(tmp_path: Path, runs: Any) -> None:
