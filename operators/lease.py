@@ -14,7 +14,7 @@ from typing import Any
 
 from hpo_engine.types import AbohbError
 from operators.codec import dumps
-from operators.store import Store
+from operators.store import Store, StoreError
 
 BEAT = 5.0  # seconds between heartbeats
 PATIENCE = 3 * BEAT + 1  # how long the heartbeat of an owner on another host is watched
@@ -132,7 +132,9 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stopped.wait(BEAT):
-            with suppress(OSError):  # the store is away: the journal will say so where it matters
+            with suppress(
+                OSError, StoreError
+            ):  # away, or it refuses us: the journal says so where it matters
                 if (_read(self._store, self._study) or {}).get("epoch", 0) > self._epoch:
                     self.lost.set()
                     return
@@ -159,6 +161,6 @@ class Heartbeat:
         """Give the study free, unless it was taken."""
         self._stopped.set()
         self._thread.join()
-        with suppress(OSError):  # the store is away: the end of this process, or its silence, will say it
+        with suppress(OSError, StoreError):  # the end of this process, or its silence, will say it
             if not self.lost.is_set() and (_read(self._store, self._study) or {}).get("epoch") == self._epoch:
                 self._beat(released=True)

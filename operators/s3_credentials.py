@@ -19,6 +19,7 @@ _NONE = (
     "there are no keys for the store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
     "or run where the cloud gives keys to the machine or the service account"
 )
+_AWAY = "the service that hands out the keys of the store is away"
 _TIMEOUT = Timeout(connect=2, read=10)  # seconds, of who hands out keys
 
 
@@ -47,6 +48,7 @@ class Keys(Provider):
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
+        self._good = False  # there were keys before
 
     def replace(self, credentials: Credentials) -> None:
         self._provider = _static(credentials)
@@ -54,11 +56,15 @@ class Keys(Provider):
     def retrieve(self) -> minio.Credentials:
         """StoreError: there are no keys, or they are refused us. StoreAwayError: who has them is away."""
         try:
-            return self._provider.retrieve()
+            keys = self._provider.retrieve()
         except HTTPError:  # no text of these errors goes on: some hold the service account's token
-            raise StoreAwayError("the service that hands out the keys of the store is away") from None
+            raise StoreAwayError(_AWAY) from None
         except (ValueError, KeyError, OSError):
+            if self._good:  # it answers with an error, or with half of an answer: not for ever
+                raise StoreAwayError(_AWAY) from None
             raise StoreError(_NONE) from None
+        self._good = True
+        return keys
 
 
 def find_keys(env: Mapping[str, str], credentials: Credentials | None = None) -> Keys:

@@ -17,7 +17,7 @@ from flows.study.file import Problem, StudyError
 from flows.study.kubernetes import cluster_problems
 from flows.study.model import Study
 from flows.study.store import open_store
-from flows.study.templates import render
+from flows.study.templates import active, render
 from flows.views.effort import ApiCalls
 from flows.views.view import Best
 from hpo_engine.types import AbohbError, Config, Trial
@@ -30,6 +30,7 @@ from operators.kube.endings import Endings
 from operators.kube.grants import Grants
 from operators.kube.image import PinnedImage
 from operators.kube.jobs import Jobs
+from operators.kube.pod import TRIAL_DIR
 from operators.kube.preflight import preflight
 from operators.kube.settings import PodSettings, StoreAccess, selector
 from operators.kube.slim import slim
@@ -198,7 +199,11 @@ class KubernetesPlace:
         """What the pod of an attempt asks for, with its configuration filled in."""
         wanted, config = self.study.kubernetes, spec.config
         facts = {"trial": spec.trial, "attempt": spec.attempt, "study": spec.study, "until": spec.until}
-        selects = {key: render(text, {**config, **facts}) for key, text in wanted.node_selector.items()}
+        values = {**config, **facts, "trial_dir": TRIAL_DIR}
+        absent = self.study.space.keys() - config.keys()
+        selects = {
+            key: render(text, values) for key, text in wanted.node_selector.items() if active(text, absent)
+        }
         place = self.store.place
         return PodSettings(
             namespace=self.api.namespace,

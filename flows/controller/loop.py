@@ -58,6 +58,7 @@ class Controller:
         journal: Journal,
         clock: Callable[[], float] = time.time,
         most: int | None = None,  # workers, whatever anybody asks for
+        causes: Mapping[int, str] | None = None,  # by live trial: what it waits for, as last journalled
     ) -> None:
         self.study = study
         self.engine = engine
@@ -72,7 +73,7 @@ class Controller:
         self._written: list[Event] = []  # journalled, not returned yet
         self._orders: dict[int, Order] = {}  # by trial: as last written; a cache
         self._began = clock() - journal.active
-        self._causes: dict[int, str] = {}  # by live trial: what it waits for, as last journalled
+        self._causes = dict(causes or {})
         self._cancelled: str | None = None
         self._impossible = ""  # why no trial of this study can run
 

@@ -19,10 +19,14 @@ from flows.views.effort import Effort
 from flows.views.view import Leg, StudyView
 from operators.journal import Fenced
 from operators.lease import Heartbeat, check_free
+from operators.store import StoreError
 
 GRACE = 15.0  # seconds to wind up in when we are told to end; Prefect's runner kills after 30
 WINDING = 0.1  # seconds between passes then
 PATIENCE = 30.0  # longest pause between tries while the store is away
+REFUSALS = (
+    60.0  # seconds for which it may refuse us: keys that are renewed, or a store that just begins to run
+)
 
 
 class Show(Protocol):
@@ -76,7 +80,7 @@ def tune_at(
         if leave(told):
             backend.abandon()
         else:
-            _interrupt(session, backend, shows)
+            _interrupt(session, place, backend, shows)
         raise
     finally:
         heartbeat.stop()
@@ -91,11 +95,15 @@ def _drive(
     heartbeat: Heartbeat,
     cancelled: Callable[[], bool],
 ) -> Ending:
-    controller, pause = session.controller, poll
+    controller, pause, refused = session.controller, poll, 0.0
     while True:
         try:
-            ending, pause = _pass(session, shows), poll
-        except OSError as error:  # the store is away: what is not journalled is not done
+            ending, pause, refused = _pass(session, shows), poll, 0.0
+        except (OSError, StoreError) as error:  # the store is away: what is not journalled is not done
+            if isinstance(error, StoreError):
+                refused = refused or time.monotonic()
+                if time.monotonic() - refused > REFUSALS:
+                    raise
             if pause == poll:
                 session.watch.messages.append(f"the store does not answer ({error}); trying again")
                 _tell(session, shows)
@@ -109,23 +117,28 @@ def _drive(
         backend.wait(pause)
 
 
-def _interrupt(session: Session, backend: Backend, shows: Sequence[Show]) -> None:
+def _interrupt(session: Session, place: Place, backend: Backend, shows: Sequence[Show]) -> None:
     session.controller.cancel("interrupted")
     try:
-        _wind_up(session, backend, shows)
+        ours = _wind_up(session, backend, shows)
     except Fenced:  # the trials are another controller's by now
-        backend.abandon()
-    else:
+        ours = False
+    if ours or not place.lasting:
         backend.close(GRACE)
+    else:
+        backend.abandon()
 
 
-def _wind_up(session: Session, backend: Backend, shows: Sequence[Show]) -> None:
-    deadline = time.monotonic() + GRACE
+def _wind_up(session: Session, backend: Backend, shows: Sequence[Show]) -> bool:
+    """Whether the journal is still ours: a store that does not answer may have another controller by now."""
+    deadline, ours = time.monotonic() + GRACE, False
     while time.monotonic() < deadline:
-        with suppress(OSError):
-            if _pass(session, shows):
-                return
+        with suppress(OSError, StoreError):
+            ending, ours = _pass(session, shows), True
+            if ending:
+                break
         backend.wait(WINDING)
+    return ours
 
 
 def _pass(session: Session, shows: Sequence[Show]) -> Ending | None:

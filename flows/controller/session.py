@@ -120,7 +120,14 @@ def open_study(
         replayed.engine.tell(event)
         replayed.watch.saw(event, now)
     controller = Controller(
-        study, store, backend, replayed.engine, replayed.journal, clock, most=most_workers()
+        study,
+        store,
+        backend,
+        replayed.engine,
+        replayed.journal,
+        clock,
+        most=most_workers(),
+        causes=replayed.watch.causes,
     )
     return Session(controller, replayed.watch, replayed.journal.epoch)
 

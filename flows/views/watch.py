@@ -61,7 +61,7 @@ class Watch:
         self.messages: list[str] = []
         self._restart_told = False
         self._said: set[str] = set()  # messages, or what they were about
-        self._causes: dict[int, str] = {}  # what live trials wait for
+        self.causes: dict[int, str] = {}  # what live trials wait for
 
     def saw(self, event: Event, at: float) -> None:
         self._gains.saw(event, at)
@@ -89,12 +89,12 @@ class Watch:
             self._legs.append(LegStarted(event.trial, event.attempt, self._aims[event.trial], at))
 
     def _waits(self, event: Waiting) -> None:
-        self._causes[event.trial] = event.cause
+        self.causes[event.trial] = event.cause
         if event.cause:
             self.say(f"trial {event.trial} waits: {event.cause}", about=event.cause)
 
     def _ended(self, event: AttemptEnded, at: float) -> None:
-        self._causes.pop(event.trial, None)
+        self.causes.pop(event.trial, None)
         stopped = event.trial in self._stopped
         aim, reached = self._aims[event.trial], self._reached.get(event.trial, 0)
         # It may have been promoted while it ran, or have paused where a person wanted it to.
@@ -198,7 +198,7 @@ class Watch:
             status = "ending"
         elif trial.held:
             status = "pausing"
-        elif cause := self._causes.get(trial.id):
+        elif cause := self.causes.get(trial.id):
             status = f"waits: {cause.partition(':')[0]}"
         else:
             status = "running"

@@ -15,6 +15,7 @@ from operators.kube.wire import Json, Query, Wire
 Objects: TypeAlias = list[Json]
 
 PAGE = 500
+KUBELET = 10.0  # seconds that a pod's node has to begin with its log
 QUIET = 75.0  # seconds without a byte after which a watch counts as dead: a bookmark comes every minute
 
 _GROUPS: Final = {"jobs": "batch", "pods": "", "configmaps": "", "events": ""}
@@ -129,7 +130,8 @@ class Api:
         ApiError with status 404: there is no such pod; 400: its container has not run.
         """
         query: Query = {"container": container, "tailLines": tail_lines, "limitBytes": limit_bytes}
-        return self._wire.request("get", f"{self._path('pods', pod)}/log", query, patience=0.0)
+        path = f"{self._path('pods', pod)}/log"
+        return self._wire.request("get", path, query, patience=0.0, read=KUBELET)
 
     def may(self, verb: str, resource: str) -> bool:
         """Whether we are allowed to do that in our namespace. `resource` may have a part: pods/log."""

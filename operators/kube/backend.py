@@ -31,6 +31,7 @@ LOOK = 1.0  # seconds after which what does not run is looked at again: waits an
 GATHER = 0.1  # seconds from the first news to the pass that looks at it
 UNSEEN = 60.0  # seconds after which a Job that was created and never seen is asked for again
 REFUSED = 10.0  # seconds after which a Job that was refused for now, as by a quota, is asked for again
+BEGUN = 5.0  # seconds after which training code that runs has begun: a command that is missing ends at once
 IMPOSSIBLE = (Outcome.IMAGE, Outcome.POD_SPEC)  # what a wait may come to, after its grace
 
 
@@ -151,12 +152,14 @@ class KubernetesBackend:
             seen = diagnose(found.job, found.pods, now, gone=found.gone, events=events)
             if seen.image_id:
                 self.image.saw(key, seen.image_id)
+            if _ran(seen, now):
+                self.image.worked()
             self._seen[key] = found, seen, now  # only now: the store may be away
             if seen.phase == "ending":
                 self.endings.keep_log(key, seen)
         self._renew(key, found, seen)
         if seen.phase == "ended":
-            end = self.endings.verdict(key, seen, by_us=key in self._told)
+            end = self.endings.verdict(key, self._excused(seen), by_us=key in self._told)
             return self._ended(end) if end is not None else Observed(True)
         if seen.phase == "running":
             self._stuck.pop(key, None)
@@ -172,9 +175,7 @@ class KubernetesBackend:
             since = now if final else seen.since or now
             self._stuck[key] = (kind, final), since
         late = seen.hopeless or now - since > self.image_grace
-        if late and final and death is not None:
-            if self.image.has_run:  # other pods could: it is the node, or the registry just now
-                death = replace(death, cause=Outcome.DISRUPTION)
+        if late and final and (death := self._excused(seen).death) is not None:
             self.endings.settle(judge(None, death, *key))
         elif late and seen.cause.startswith("agent:"):
             self._settle(key, Outcome.LOST, f"{seen.cause}: {seen.message}")
@@ -186,6 +187,12 @@ class KubernetesBackend:
         if not final and (kind != "starting" or death is not None):  # its image is not just on the way
             self.image.ended(key)  # should it scout: another one may find room
         return Observed(True, None, seen.topic, seen.message)
+
+    def _excused(self, seen: Seen) -> Seen:
+        """Where others of the study have run it is the node, or the registry just now: not the image."""
+        if seen.death is None or seen.death.cause not in IMPOSSIBLE or not self.image.works:
+            return seen
+        return replace(seen, death=replace(seen.death, cause=Outcome.DISRUPTION))
 
     def _ended(self, end: AttemptEnded) -> Observed:
         self.image.ended((end.trial, end.attempt))
@@ -229,10 +236,15 @@ class KubernetesBackend:
         if refusal is None:
             self._refused.pop(key, None)
             self._made[key] = self.clock()
-        elif refusal.passing:
+        elif refusal.passing or (self.image.works and not self._refused_long(key)):
             self._refused[key] = refusal
         else:
-            self._settle(key, Outcome.POD_SPEC, refusal.message)
+            self._settle(key, Outcome.DISRUPTION if self.image.works else Outcome.POD_SPEC, refusal.message)
+
+    def _refused_long(self, key: Key) -> bool:
+        """Jobs of the study were made before, so this may pass; but not if it lasts."""
+        _, since = self._stuck.setdefault(key, (("refused", True), self.clock()))
+        return self.clock() - since > self.image_grace
 
     def _clear(self) -> None:
         """Remove what is forgotten, until the cluster says that it is gone."""
@@ -247,3 +259,12 @@ class KubernetesBackend:
         for key in gone:
             self._objects.pop(key, None)  # not looked at once more, as an attempt that has just ended
         self.world.forget(gone)
+
+
+def _ran(seen: Seen, now: float) -> bool:
+    """Whether its training code has, for sure."""
+    if seen.started is None:
+        return False
+    if seen.phase == "running":
+        return now - seen.started > BEGUN
+    return seen.death is not None and seen.death.cause not in IMPOSSIBLE

@@ -104,9 +104,6 @@ def _blows(job: Object | None, pod: Object, gone: bool) -> Iterator[Blow]:
         at = found["lastTransitionTime"]
         if (asked or gone) and (found["status"] == "True" or created(pod) < at):  # false: it was resumed
             yield Blow(Outcome.SUSPENDED, "its Job was suspended", found["reason"], asked or unix(at))
-    failing = condition(job, "FailureTarget") or condition(job, "Failed")
-    if failing.get("reason") == "DeadlineExceeded":
-        yield _overdue(job, failing)
     if target := condition(pod, "DisruptionTarget"):
         yield _disrupted(target)
     if pod.get("status", {}).get("reason"):
@@ -126,10 +123,8 @@ def _asked(pod: Object) -> float | None:
     return at - (pod.get("spec", {}).get("terminationGracePeriodSeconds") or 0) - REMOVAL
 
 
-def _overdue(job: Object | None, failing: Object) -> Blow:
-    limit = (job or {}).get("spec", {}).get("activeDeadlineSeconds")
-    message = f"it took longer than an attempt may, {limit} s"
-    return Blow(Outcome.TIMEOUT, message, failing["reason"], unix(failing["lastTransitionTime"]))
+def _overdue(limit: int | None, reason: str, at: float | None) -> Blow:
+    return Blow(Outcome.TIMEOUT, f"it ran for longer than an attempt may, {limit} s", reason, at)
 
 
 def _disrupted(target: Object) -> Blow:
@@ -147,7 +142,8 @@ def _by_kubelet(pod: Object) -> Blow:
         own = _OWN_DISK.search(message)
         return Blow(Outcome.USER_ERROR if own else Outcome.NODE_PRESSURE, message, reason)
     if reason == "DeadlineExceeded":
-        return Blow(Outcome.TIMEOUT, message, reason)
+        limit, began = pod["spec"].get("activeDeadlineSeconds"), unix(status.get("startTime"))
+        return _overdue(limit, reason, None if began is None or limit is None else began + limit)
     if reason in _SHUT_DOWN or "shutdown" in message:
         return Blow(Outcome.DISRUPTION, message, reason)
     return Blow(Outcome.REJECTED, message, reason)
@@ -163,9 +159,6 @@ def death_of_job(job: Object | None) -> Death:
     if condition(job, "Complete") or condition(job, "SuccessCriteriaMet"):
         return Death(0)
     found = condition(job, "FailureTarget") or condition(job, "Failed")
-    if found.get("reason") == "DeadlineExceeded":
-        blow = _overdue(job, found)
-        return Death(None, blow.cause, {"reason": blow.reason, "message": blow.message})
     told = {"reason": found.get("reason", ""), "message": found.get("message", "")}
     suspended = condition(job, "Suspended")
     if code := _BY_POLICY.search(told["message"]):

@@ -15,7 +15,7 @@ from operators.kube.diagnose import Seen
 from operators.kube.errors import ApiAwayError, ApiError
 from operators.kube.manifest import job_name
 from operators.kube.settings import TRIAL_CONTAINER
-from operators.logs import bounded, last_lines_in
+from operators.logs import HEAD, TAIL, bounded, last_lines_in
 from operators.store import Store
 from operators.verdict import Death, Facts, decode_facts, judge
 
@@ -27,6 +27,14 @@ LATE = 1.0  # seconds between looks at a pod that the watch has not told of yet
 TRIES, LONG = 3, 60.0  # tries, and seconds, after which a log is given up: a node that is lost answers never
 
 
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Of a pod, as it was copied."""
+
+    last: str  # lines; "" if there is none to have
+    whole: bool  # the training code had ended by then
+
+
 @dataclass
 class Endings:
     """Asked about an attempt that is ending on every pass, until it knows all."""
@@ -36,14 +44,18 @@ class Endings:
     study: str
     calls: Calls
     clock: Callable[[], float] = time.monotonic
-    _logs: dict[Key, str] = field(default_factory=dict, init=False)  # last lines; "" if there is none to have
+    _logs: dict[Key, Log] = field(default_factory=dict, init=False)
     _tries: dict[Key, tuple[int, float]] = field(default_factory=dict, init=False)  # and since when
     _verdicts: dict[Key, AttemptEnded] = field(default_factory=dict, init=False)
 
     def keep_log(self, key: Key, seen: Seen) -> None:
-        """Its training code has ended, or its pod is about to go: copy its output now."""
-        if key not in self._logs and seen.pod:
-            self.calls.make(("log", key), lambda: self._fetch(key, seen.pod), urgent=True)
+        """Its training code has ended, or its pod is about to go: copy its output now, and once more then."""
+        if seen.pod and not self._copied(key, seen):
+            self.calls.make(("log", key), lambda: self._fetch(key, seen), urgent=True)
+
+    def _copied(self, key: Key, seen: Seen) -> bool:
+        log = self._logs.get(key)
+        return log is not None and (log.whole or seen.finished is None)
 
     def verdict(self, key: Key, seen: Seen, *, by_us: bool) -> AttemptEnded | None:
         """How it ended; None while that is being found out. `by_us`: we told it to end."""
@@ -68,11 +80,11 @@ class Endings:
         for known in (self._logs, self._tries, self._verdicts):
             known.pop(key, None)
 
-    def _fetch(self, key: Key, pod: str) -> None:
+    def _fetch(self, key: Key, seen: Seen) -> None:
         """OSError: the API or the store is away, try again."""
         tries, since = self._tries.get(key, (0, self.clock()))
         try:
-            data = self.api.pod_log(pod, TRIAL_CONTAINER, tail_lines=LINES, limit_bytes=BYTES)
+            data = self._read(seen.pod)
         except ApiAwayError:
             self._tries[key] = tries + 1, since
             if tries + 1 < TRIES or self.clock() - since < LONG:
@@ -84,20 +96,31 @@ class Endings:
             data = b""
         if data:
             self.store.put(log_key(self.study, *key, "log"), bounded(data))
-        self._logs[key] = last_lines_in(data)
+        if data or key not in self._logs:
+            self._logs[key] = Log(last_lines_in(data), seen.finished is not None)
+
+    def _read(self, pod: str) -> bytes:
+        """All of its output; of a very long one the beginning and the end."""
+        data = self.api.pod_log(pod, TRIAL_CONTAINER, tail_lines=LINES, limit_bytes=BYTES)
+        if len(data) < BYTES:
+            return data
+        lines = TAIL * data.count(b"\n") // len(data)  # that the end has, if they are as long there
+        end = self.api.pod_log(pod, TRIAL_CONTAINER, tail_lines=max(lines, 10), limit_bytes=BYTES)
+        return data[:HEAD] + b"\n[... a part is left out ...]\n" + end[-TAIL:]
 
     def _conclude(self, key: Key, seen: Seen, by_us: bool) -> None:
         if not seen.pod and self._has_pod(key):
             return  # the watch of Jobs is ahead of that of pods, which tell more
-        if key not in self._logs and seen.pod:
-            self._fetch(key, seen.pod)
+        if seen.pod and not self._copied(key, seen):
+            self._fetch(key, seen)
         facts = decode_facts(seen.facts_text) if seen.facts_text else None
         facts = facts or self.stored(key)
         death = seen.death or Death()
         if by_us:
             death = replace(death, cause=Outcome.INTERRUPTED)
-        log = self._logs.get(key, "")
-        death = replace(death, evidence={**death.evidence, **({"log": log} if log else {})})
+        log = self._logs.get(key, Log("", whole=False))
+        if log.last and (log.whole or "log" not in death.evidence):  # the kubelet's go on until the end
+            death = replace(death, evidence={**death.evidence, "log": log.last})
         self._verdicts[key] = judge(facts, death, *key)
 
     def _has_pod(self, key: Key) -> bool:

@@ -30,12 +30,17 @@ class Grants:
     def issue(self, trial: int) -> Credentials:
         """For a Job that is about to be made."""
         granted = self.assume(trial)
-        self._held[trial] = (granted.issued or self.clock(), granted.expires or FOREVER)
+        self._hold(trial, granted)
         return granted
 
     def known(self, trial: int, annotations: Mapping[str, str]) -> None:
         """Those of a Job that an earlier controller made: renewed soon, for it may have done so or not."""
-        self._held.setdefault(trial, (0.0, float(annotations.get(EXPIRE, FOREVER))))
+        if trial not in self._held:
+            self.adopted(trial, annotations)
+
+    def adopted(self, trial: int, annotations: Mapping[str, str]) -> None:
+        """A Job has these, whatever was issued for the trial since."""
+        self._held[trial] = (0.0, float(annotations.get(EXPIRE, FOREVER)))
 
     def due(self, trial: int) -> bool:
         """Whether half of their life is over."""
@@ -48,12 +53,16 @@ class Grants:
 
     def renew(self, trial: int) -> None:
         """The agent finds the new ones in the store, with the old ones."""
-        granted = self.issue(trial)
+        granted = self.assume(trial)
         self._renewed.add(trial)
         self.store.put(credentials_key(self.study, trial), encode_credentials(granted))
+        self._hold(trial, granted)  # only now: what could not be put is due as it was
 
     def revoke(self, trial: int) -> None:
         """Its attempt has ended: what lies in the store goes."""
         if trial in self._renewed:
             self._renewed.discard(trial)
             self.store.delete(credentials_key(self.study, trial))
+
+    def _hold(self, trial: int, granted: Credentials) -> None:
+        self._held[trial] = (granted.issued or self.clock(), granted.expires or FOREVER)

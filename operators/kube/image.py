@@ -26,6 +26,7 @@ class PinnedImage:
     notes: list[str] = field(default_factory=list)
     _reference: str = field(default="", init=False)  # what pods run
     _ran: str = field(default="", init=False)  # the image id of the first pod
+    _works: bool = field(default=False, init=False)
     _scout: Key | None = field(default=None, init=False)
     _told: set[str] = field(default_factory=set, init=False)
 
@@ -36,10 +37,15 @@ class PinnedImage:
             document = json.loads(data)
             if _of_image(document["reference"], self.image):  # else of one that was never asked for
                 self._reference, self._ran = document["reference"], document["ran"]
+                self._works = self.store.get(self._proof) is not None
 
     @property
     def _key(self) -> str:
         return f"{self.study}/images/{hashlib.sha256(self.image.encode()).hexdigest()[:16]}.json"
+
+    @property
+    def _proof(self) -> str:
+        return self._key.replace(".json", "-works.json")
 
     def reference(self, attempt: Key) -> str:
         """What this attempt shall run; "" while it has to wait for the scout."""
@@ -49,12 +55,18 @@ class PinnedImage:
         return self.image if self._scout == attempt else ""
 
     @property
-    def has_run(self) -> bool:
-        """Some pod of the study had it, so that it is not the image that is wrong."""
-        return bool(self._ran)
+    def works(self) -> bool:
+        """The training code of some pod has run: it is not the image or the pod that is wrong."""
+        return self._works
+
+    def worked(self) -> None:
+        """The training code of a pod has run."""
+        if not self._works:
+            self.store.put_once(self._proof, b"{}")
+            self._works = True
 
     def saw(self, attempt: Key, image_id: str) -> None:
-        """A pod ran this image, by the kubelet's word."""
+        """A pod has this image, by the kubelet's word."""
         if not self._ran:
             self._settle(image_id)
         elif _digest(image_id) != _digest(self._ran) and image_id not in self._told:

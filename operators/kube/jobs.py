@@ -96,20 +96,22 @@ class Jobs:
             self.api.create("jobs", wanted)
         except ApiError as error:
             if error.status == CONFLICT:
-                return self._taken(wanted)
+                return self._taken(wanted, spec.trial)
             quota = error.status == FORBIDDEN and "exceeded quota" in error.message
             # Not the Job is at fault then, but our own rights.
             ours = error.status == UNAUTHORIZED or "cannot create resource" in error.message
             return Refusal("quota" if quota else "refused", error.message, passing=quota or ours)
         return None
 
-    def _taken(self, wanted: Mapping[str, Any]) -> Refusal | None:
+    def _taken(self, wanted: Mapping[str, Any], trial: int) -> Refusal | None:
         name = wanted["metadata"]["name"]
         existing = self.api.get("jobs", name)
         if existing is None:
             return Refusal("name", f"Job {name} is being removed", passing=True)
         differs = same(existing, wanted)
         if not differs:
+            if self.grants:  # it was made with other keys than those just issued
+                self.grants.adopted(trial, existing["metadata"].get("annotations") or {})
             return None
         going = existing["metadata"].get("deletionTimestamp") or "earlier object" in differs
         return Refusal(

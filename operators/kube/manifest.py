@@ -96,7 +96,6 @@ def job(
             "backoffLimit": 0,  # a next attempt is a new Job, and the controller's decision
             "completions": 1,
             "parallelism": 1,
-            "activeDeadlineSeconds": max(1, round(settings.deadline)),
             "ttlSecondsAfterFinished": round(settings.ttl),
             "podReplacementPolicy": "Failed",  # never two pods of an attempt at once
             "podFailurePolicy": {"rules": copy.deepcopy(_RULES)},

@@ -39,6 +39,8 @@ def template(spec: AttemptSpec, settings: PodSettings, labels: Mapping[str, str]
         "spec": {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": max(1, round(settings.grace)),
+            # Of the pod, since it is on its node: that of a Job counts what it waits for room as well.
+            "activeDeadlineSeconds": max(1, round(settings.deadline)),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": {

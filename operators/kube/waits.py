@@ -97,7 +97,7 @@ def _stuck(pod: Object) -> Iterator[Wait]:
                 Outcome.POD_SPEC,
                 reason,
             )
-        elif name == AGENT_CONTAINER and ended.get("exitCode") and not _prepared(pod):
+        elif name == AGENT_CONTAINER and ended.get("exitCode") and not _prepared(pod) and not _recovers(item):
             said = (ended.get("message") or "").strip()
             yield Wait(f"agent: exits {ended['exitCode']} again and again", said, None, None, ended["reason"])
 
@@ -117,6 +117,11 @@ _IMAGE_WORDS = {
 
 def _whose(name: str) -> str:
     return "" if name == TRIAL_CONTAINER else f" ({name})"
+
+
+def _recovers(item: Object) -> bool:
+    """Whether it runs, and has failed but once."""
+    return bool((item.get("state") or {}).get("running")) and int(item.get("restartCount", 0)) < 2
 
 
 def _prepared(pod: Object) -> bool:

@@ -56,7 +56,6 @@ class Watcher:
     clock: Callable[[], float] = time.monotonic
     luck: Callable[[], float] = random.random
     synced: threading.Event = field(default_factory=threading.Event, init=False)  # a whole list was read
-    contact: float = field(default=0.0, init=False)  # by `clock`: when the server was last heard of
     faults: int = field(default=0, init=False)  # failures so far
     _cache: Cache = field(default_factory=Cache, init=False)
     _listed: float = field(default=0.0, init=False)  # when, by `clock`
@@ -68,8 +67,7 @@ class Watcher:
     _thread: threading.Thread | None = field(default=None, init=False)
 
     def start(self) -> None:
-        self.contact = self.clock()
-        self._lost = (self.contact, "not connected yet")
+        self._lost = (self.clock(), "not connected yet")
         self._thread = threading.Thread(target=self._run, name=f"watch-{self.resource}", daemon=True)
         self._thread.start()
 
@@ -95,11 +93,6 @@ class Watcher:
         """Seconds without contact, and why; (0.0, "") while a watch is open."""
         lost = self._lost
         return (self.clock() - lost[0], lost[1]) if lost is not None else (0.0, "")
-
-    @property
-    def silence(self) -> float:
-        """Seconds without contact; 0.0 while a watch is open."""
-        return self.away()[0]
 
     def _run(self) -> None:
         failures = 0
@@ -137,7 +130,10 @@ class Watcher:
 
     def _watch(self) -> None:
         low, high = self.rhythm.watch
-        seconds = max(1, round(low + (high - low) * self.luck()))
+        age = self.clock() - self._listed
+        # No longer than until the next list is due: this may be the second watch since the last one.
+        left = max(self.rhythm.relist - age, 0.0) + high - low
+        seconds = max(1, round(min(low + (high - low) * self.luck(), left)))
         end = self.clock() + seconds + SLACK
         version = self._cache.version
         with self.api.watch(self.resource, self.selector, version, seconds, self.rhythm.quiet) as stream:
@@ -162,5 +158,4 @@ class Watcher:
 
     def _heard(self) -> float:
         self._lost = None
-        self.contact = self.clock()
-        return self.contact
+        return self.clock()

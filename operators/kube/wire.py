@@ -73,13 +73,14 @@ class Wire:
         body: Json | None = None,
         *,
         patience: float | None = None,  # seconds; 0: asked once
+        read: float = READ,  # seconds until the server must have said something
     ) -> bytes:
         """What the server answers, tried again for a while if it does not."""
         end = self._clock() + (self._patience if patience is None else patience)
         failures = 0
         while True:
             try:
-                return self._exchange(verb, path, query, body, READ, stream=False).data
+                return self._exchange(verb, path, query, body, read, stream=False).data
             except ApiAwayError as error:
                 failures += 1
                 wait = backoff(failures, self._luck())
@@ -135,8 +136,10 @@ class Wire:
             self._known = True
             return response
         reason, message = said(response.data, response.reason or "")
-        # Credentials that were good once can be so again: a login is renewed, a token mounted late.
-        if status >= 500 or status in _LATER or (status == UNAUTHORIZED and self._known):
+        # Credentials that were good once can be so again: a login is renewed, a token mounted late. And the
+        # server that refuses says so in its own way: else something before it has answered, as it restarts.
+        again = self._known and (status == UNAUTHORIZED or not is_status(response.data))
+        if status >= 500 or status in _LATER or again:
             if (after := response.headers.get("Retry-After", "")).isdigit():
                 self._bucket.hold(min(float(after), _HELD))
             text = f"the Kubernetes API at {self.host} cannot answer now: {message or reason} ({status})"
@@ -161,6 +164,19 @@ def said(data: bytes, otherwise: str) -> tuple[str, str]:
         return str(document.get("reason") or otherwise), str(document.get("message") or "")
     except (ValueError, AttributeError):
         return otherwise, " ".join(data[:300].decode(errors="replace").split())
+
+
+def is_status(data: bytes) -> bool:
+    """Whether the API server itself has spoken.
+
+    >>> is_status(b'{"kind": "Status", "code": 404}'), is_status(b"<html>404 Not Found</html>")
+    (True, False)
+    """
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("kind") == "Status"
 
 
 def resource_of(path: str) -> str:

@@ -482,23 +482,9 @@ def suspended_while_running(it: Scene) -> None:
 @scene
 def deadline(it: Scene) -> None:
     it.start(SLEEP, deadline=8)
-    pod = it.until(lambda pod: "deletionTimestamp" in pod["metadata"])
-    it.keep("-ending")
-    while left := it.pods():
-        pod = left[-1]
+    it.until(ended)
     it.until_job("Failed")
-    it.keep(pods=[pod])
-    it.keep("-gone", pods=[])
-
-
-@scene
-def deadline_while_waiting(it: Scene) -> None:
-    it.start(SLEEP, gpus=999, deadline=4)
-    pod = it.until(lambda pod: pod["metadata"]["name"])
-    while left := it.pods():
-        pod = left[-1]
-    it.until_job("Failed")
-    it.keep(pods=[pod])
+    it.keep()
 
 
 @scene

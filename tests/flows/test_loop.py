@@ -621,6 +621,20 @@ def test_disruptions_and_failures_have_budgets_of_their_own() -> None:
     assert trial == replace(trial, status=Status.FAILED, disruptions=2, failures=0, attempt=3)
 
 
+def test_the_next_controller_says_that_a_trial_waits_no_longer() -> None:
+    world = World(make_study("random", budget={"trials": 2}, workers=2))
+    session = world.open()
+    world.workers.waits = {1: "suspended"}
+    for _ in range(3):
+        world.step(session)
+    world.workers.waits = {}  # it begins while nobody looks
+    session = world.open()
+    world.step(session)
+    waits = [event.cause for event in world.journal() if isinstance(event, Waiting)]
+    assert waits == ["suspended", ""]
+    assert session.watch.causes == {1: ""}
+
+
 def test_what_a_trial_waits_for_is_journalled_when_it_changes() -> None:
     world = World(make_study("random", budget={"trials": 2}, workers=2))
     session = world.open()

@@ -191,6 +191,28 @@ def test_while_the_store_is_away_it_is_tried_again_and_told_once(
     check_journal(study, store_of(study))
 
 
+@pytest.mark.parametrize("patience", [60.0, 0.5])
+def test_a_store_that_refuses_us_is_tried_again_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    """Keys are being renewed, or it just begins to run; it may also be for good."""
+    study = quick_study(tmp_path, budget={"trials": 4})
+    monkeypatch.setattr(run, "REFUSALS", patience)
+
+    def refuses(calls: int) -> None:
+        if 8 <= calls < 11:
+            raise StoreError("403")
+
+    monkeypatch.setattr(places, "open_store", lambda study: Trouble(study, "list", refuses))
+    if patience > 1.0:
+        _, ending = tune_locally(study, [])
+        assert ending == Ending("the budget of 4 trials is used")
+    else:
+        with pytest.raises(StoreError, match="403"):
+            tune_locally(study, [])
+    check_journal(study, store_of(study))
+
+
 def test_an_interrupt_while_the_store_is_away_ends_it_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from operators import lease
 from operators.lease import PATIENCE, Heartbeat, Owned, check_free, host_id, process_started
-from operators.store import DirectoryStore
+from operators.store import DirectoryStore, StoreError
 
 KEY = "s/owner.json"
 
@@ -237,20 +237,23 @@ class Away(DirectoryStore):
     """A store that can be away."""
 
     away = threading.Event()
+    error: Exception = OSError("away")
 
     def get(self, key: str) -> bytes | None:
         if self.away.is_set():
-            raise OSError("away")
+            raise self.error
         return super().get(key)
 
     def put(self, key: str, data: bytes) -> None:
         if self.away.is_set():
-            raise OSError("away")
+            raise self.error
         super().put(key, data)
 
 
-def test_a_heart_outlives_a_store_that_is_away(tmp_path: Path, quick: None) -> None:
+@pytest.mark.parametrize("error", [OSError("away"), StoreError("403")], ids=["away", "refuses"])
+def test_a_heart_outlives_a_store_that_is_away(error: Exception, tmp_path: Path, quick: None) -> None:
     store = Away(tmp_path)
+    store.error = error
     heart = Heartbeat(store, "s", 1)
     store.away.set()
     time.sleep(0.05)

@@ -6,14 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpo_engine.types import Outcome
-from operators.attempt import AttemptSpec, claim_key, log_key
+from operators.attempt import AttemptSpec, claim_key, credentials_key, log_key
 from operators.kube.backend import REFUSED, KubernetesBackend
 from operators.kube.calls import Calls
 from operators.kube.diagnose import Seen
@@ -29,7 +29,7 @@ from operators.store import DirectoryStore
 from operators.verdict import Death
 
 CORPUS = Path(__file__).parent / "corpus"
-KEY = (0, 1)
+KEY, OTHER = (0, 1), (1, 1)
 START = 1.9e9  # long after all that was recorded
 SPEC = AttemptSpec("s", *KEY, {}, "epoch", 1, ("true",), ("loss",))
 GRACE = 90.0
@@ -160,6 +160,87 @@ def test_a_refused_pod_has_the_whole_grace_too_and_may_change_its_trouble(tmp_pa
     assert end.outcome is Outcome.POD_SPEC
 
 
+def begun(script: Scripted, folder: Path) -> KubernetesBackend:
+    """A backend that has seen training code run."""
+    script.found[KEY] = situation("ok-running")
+    made, _ = backend(script, folder)
+    made.observe()
+    assert made.image.works
+    return made
+
+
+@pytest.mark.parametrize("name", ["command-not-found", "workdir-missing"])
+def test_a_container_that_cannot_be_started_ends_the_study_unless_others_could(
+    name: str, tmp_path: Path
+) -> None:
+    script = Scripted({KEY: situation(name)})
+    made, _ = backend(script, tmp_path / "first")
+    made.observe()
+    end = made.observe()[KEY].verdict
+    assert end is not None
+    assert (end.outcome, made.image.works) == (Outcome.POD_SPEC, False)
+
+    made = begun(script, tmp_path / "later")
+    script.found = {OTHER: situation(name)}
+    made.observe()
+    end = made.observe()[OTHER].verdict
+    assert end is not None
+    assert end.outcome is Outcome.DISRUPTION
+
+
+@pytest.mark.parametrize("name", ["image-missing", "config-map-missing"])
+def test_what_a_pod_waits_for_is_a_disruption_where_others_had_it(name: str, tmp_path: Path) -> None:
+    script = Scripted()
+    made = begun(script, tmp_path)
+    script.found = {OTHER: situation(name)}
+    made.observe()
+    script.now += GRACE + 1
+    end = made.observe()[OTHER].verdict
+    assert end is not None
+    assert end.outcome is Outcome.DISRUPTION
+
+
+def test_a_job_that_is_refused_ends_the_study_unless_others_were_made(tmp_path: Path) -> None:
+    refusal = Refusal("refused", "denied by a webhook")
+    script = Scripted(refusal=refusal)
+    made, _ = backend(script, tmp_path / "first")
+    made.launch(SPEC)
+    end = made.observe()[KEY].verdict
+    assert end is not None
+    assert end.outcome is Outcome.POD_SPEC
+
+    made = begun(script, tmp_path / "later")
+    made.launch(replace(SPEC, trial=1))
+    assert made.observe()[OTHER].cause == "refused"
+    script.now += GRACE + 1
+    made.observe()
+    end = made.observe()[OTHER].verdict
+    assert end is not None
+    assert end.outcome is Outcome.DISRUPTION
+
+
+def test_the_next_controller_knows_that_the_image_works(tmp_path: Path) -> None:
+    begun(Scripted(), tmp_path)
+    again, _ = backend(Scripted(), tmp_path)
+    assert again.image.works
+
+
+def test_keys_of_a_pod_that_runs_are_renewed_before_they_end(tmp_path: Path) -> None:
+    script = Scripted({KEY: situation("ok-running")})
+
+    def assume(trial: int) -> Credentials:
+        return Credentials("key", "secret", "token", script.now, script.now + 3600.0)
+
+    script.grants = Grants(DirectoryStore(tmp_path), "s", assume, script.clock)
+    script.grants.issue(KEY[0])
+    made, store = backend(script, tmp_path)
+    made.observe()
+    assert store.get(credentials_key("s", KEY[0])) is None
+    script.now += 1801.0
+    made.observe()
+    assert store.get(credentials_key("s", KEY[0])) is not None
+
+
 def test_an_image_that_was_first_seen_while_the_store_was_away_is_pinned_when_it_is_back(
     tmp_path: Path,
 ) -> None:
@@ -278,6 +359,51 @@ def test_a_log_is_kept_when_the_store_is_back_and_given_up_when_its_node_is_lost
         assert endings.settled().get((1, 1)) is None
         end = endings.verdict((1, 1), seen, by_us=False)
     assert end is not None
+
+
+def test_the_log_of_a_pod_that_is_told_to_go_is_copied_again_when_it_has_ended(tmp_path: Path) -> None:
+    script: Any = Scripted(log=b"still at work\n")
+    calls: Any = AtOnce()
+    store = DirectoryStore(tmp_path)
+    endings = Endings(script, store, "s", calls, script.clock)
+    endings.keep_log(KEY, Seen("ending", pod="p"))
+    script.log = b"still at work\nsaved what I had\n"
+    endings.keep_log(KEY, Seen("ending", pod="p"))  # nothing has happened
+    assert store.get(log_key("s", *KEY, "log")) == b"still at work\n"
+    endings.keep_log(KEY, Seen("ending", pod="p", finished=1.0))
+    script.log = b""  # its pod is gone
+    end = endings.verdict(KEY, Seen("ended", pod="p", finished=1.0), by_us=False)
+    assert end is not None
+    assert end.evidence["log"] == "still at work\nsaved what I had"
+
+
+def test_the_kubelets_last_lines_are_later_than_a_log_from_before_the_end(tmp_path: Path) -> None:
+    script: Any = Scripted(log=b"still at work\n")
+    calls: Any = AtOnce()
+    endings = Endings(script, DirectoryStore(tmp_path), "s", calls, script.clock)
+    endings.keep_log(KEY, Seen("ending", pod="p"))
+    script.log = b""
+    death = Death(1, None, {"log": "Traceback"})
+    end = endings.verdict(KEY, Seen("ended", death=death, pod="p", finished=1.0), by_us=False)
+    assert end is not None
+    assert end.evidence["log"] == "Traceback"
+
+
+def test_of_a_very_long_log_the_beginning_and_the_end_are_kept(tmp_path: Path) -> None:
+    lines = [b"%07d %s" % (number, b"x" * 490) for number in range(60_000)]
+
+    class Long(Scripted):
+        def pod_log(self, *_: object, tail_lines: int, limit_bytes: int, **__: object) -> bytes:
+            return b"\n".join(lines[-tail_lines:])[:limit_bytes]
+
+    script: Any = Long()
+    calls: Any = AtOnce()
+    store = DirectoryStore(tmp_path)
+    end = Endings(script, store, "s", calls, script.clock).verdict(KEY, Seen("ended", pod="p"), by_us=False)
+    assert end is not None
+    assert end.evidence["log"].splitlines()[-1] == lines[-1].decode()
+    kept = (store.get(log_key("s", *KEY, "log")) or b"").splitlines()
+    assert (kept[0], kept[-1]) == (lines[10_000], lines[-1])
 
 
 def test_what_a_kubelet_says_of_a_log_that_has_gone_is_no_log(tmp_path: Path) -> None:

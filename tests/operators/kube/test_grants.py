@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from operators.attempt import credentials_key
 from operators.kube.grants import EXPIRE, MARGIN, Grants
 from operators.s3_credentials import Credentials, decode_credentials
@@ -24,6 +26,11 @@ class Issuer:
 
     def clock(self) -> float:
         return self.now
+
+
+class Full(DirectoryStore):
+    def put(self, key: str, data: bytes) -> None:
+        raise OSError("no room")
 
 
 def grants(folder: Path) -> tuple[Grants, Issuer]:
@@ -50,6 +57,27 @@ def test_due_at_half_of_their_life_and_new_ones_lie_in_the_store(tmp_path: Path)
     assert not held.due(3)
     held.revoke(3)
     assert kept(tmp_path, 3) == ""
+
+
+def test_what_could_not_be_put_is_renewed_at_the_next_try(tmp_path: Path) -> None:
+    held, issuer = grants(tmp_path)
+    held.issue(3)
+    issuer.now += LIFE / 2 + 1
+    held.store = Full(tmp_path)
+    with pytest.raises(OSError, match="no room"):
+        held.renew(3)
+    assert held.due(3)
+    held.store = DirectoryStore(tmp_path)
+    held.renew(3)
+    assert not held.due(3)
+
+
+def test_a_job_that_was_there_already_has_the_keys_it_was_made_with(tmp_path: Path) -> None:
+    held, issuer = grants(tmp_path)
+    held.issue(3)
+    held.adopted(3, {EXPIRE: f"{issuer.now + LIFE / 2:.0f}"})
+    issuer.now += LIFE / 2
+    assert held.ended(3)
 
 
 def test_a_pod_that_waited_for_too_long_has_nothing_to_begin_with(tmp_path: Path) -> None:

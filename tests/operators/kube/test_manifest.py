@@ -79,7 +79,6 @@ def test_the_whole_of_it_at_a_glance() -> None:
         "backoffLimit": 0,
         "completions": 1,
         "parallelism": 1,
-        "activeDeadlineSeconds": 259200,
         "ttlSecondsAfterFinished": 21600,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {
@@ -96,6 +95,7 @@ def test_the_whole_of_it_at_a_glance() -> None:
     assert [item["name"] for item in pod(it)["containers"]] == ["trial"]
     assert pod(it)["restartPolicy"] == "Never"
     assert pod(it)["terminationGracePeriodSeconds"] == 60
+    assert pod(it)["activeDeadlineSeconds"] == 259200  # of the pod, not of the Job, which may wait for long
     assert pod(it)["automountServiceAccountToken"] is False
     assert pod(it)["enableServiceLinks"] is False
 

@@ -145,6 +145,16 @@ def test_something_else_than_the_api_answers(answer: Say) -> None:
         api_to(server).get("jobs", "x")
 
 
+def test_what_the_server_itself_has_not_refused_is_tried_again(slept: Slept) -> None:
+    """A load balancer before it answers while it is made anew; but a page that was always there stays."""
+    page = Say(404, b"<html>no such page</html>")
+    with serving(in_order(OK, page, page, OK)) as server:
+        api = api_to(server, **patient(slept))
+        assert api.get("jobs", "s-1-1") == OK.body
+        assert api.get("jobs", "s-1-1") == OK.body, "not None: nobody has said that it is gone"
+        assert len(server.asked) == 4
+
+
 def test_credentials_are_read_again_when_they_are_refused() -> None:
     """A kubeconfig or a mounted token that was replaced meanwhile."""
     token = "old"
