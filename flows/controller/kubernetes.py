@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from flows.controller.backend import AwayError, Backend
 from flows.controller.build import attempt_spec
@@ -43,7 +43,7 @@ from operators.store import StoreError
 from operators.stores import proves_put_once
 from operators.sts import HOUR, assume, policy
 
-LIFE, LIFE_AWS = 12 * HOUR, HOUR  # of a trial's keys, renewed at half of it; roles of AWS allow an hour
+LIFE = 12 * HOUR  # of a trial's keys, renewed at half of it; roles of AWS allow an hour
 SYNC = 30.0  # seconds that the first lists may take
 SKEW = 240.0  # seconds: S3 refuses a signature that is older than 15 minutes
 
@@ -168,13 +168,21 @@ class KubernetesPlace:
 
     def _assume(self, trial: int) -> Credentials:
         store, name = self.store, self.study.name
-        return assume(
+        ask = partial(
+            assume,
             store,
             policy(store.bucket, store.prefix, name, trial),
             name=f"{name}-{trial}",
             role=self.study.kubernetes.store_role,
-            seconds=LIFE_AWS if store.place.aws else LIFE,
         )
+        if store.place.aws:
+            return ask(seconds=HOUR)
+        try:
+            return ask(seconds=LIFE)
+        except StoreError as error:
+            if "duration" not in str(error).lower():
+                raise
+            return ask(seconds=HOUR)  # there are stores other than AWS whose roles allow no more
 
     def _example(self) -> Config:
         import numpy as np

@@ -6,7 +6,6 @@ journals all of it as one batch, and only then acts: what is not in the journal 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -56,9 +55,9 @@ class Controller:
         backend: Backend,
         engine: Engine,
         journal: Journal,
-        clock: Callable[[], float] = time.time,
-        most: int | None = None,  # workers, whatever anybody asks for
-        causes: Mapping[int, str] | None = None,  # by live trial: what it waits for, as last journalled
+        clock: Callable[[], float],
+        most: int | None,  # workers, whatever anybody asks for
+        causes: Mapping[int, str],  # by live trial: what it waits for, as last journalled
     ) -> None:
         self.study = study
         self.engine = engine
@@ -73,7 +72,7 @@ class Controller:
         self._written: list[Event] = []  # journalled, not returned yet
         self._orders: dict[int, Order] = {}  # by trial: as last written; a cache
         self._began = clock() - journal.active
-        self._causes = dict(causes or {})
+        self._causes = dict(causes)
         self._cancelled: str | None = None
         self._impossible = ""  # why no trial of this study can run
 
@@ -146,9 +145,8 @@ class Controller:
             attempt = self.history.trials[id].attempt
             seen = observed.get((id, attempt))
             if seen is None and ending:
-                self._tell(
-                    AttemptEnded(id, attempt, Outcome.INTERRUPTED, evidence={"message": "never launched"})
-                )
+                why = {"message": "never launched"}
+                self._tell(AttemptEnded(id, attempt, Outcome.INTERRUPTED, evidence=why))
             elif seen is not None and not seen.running:
                 self._fold_end(self._checked(seen.verdict or AttemptEnded(id, attempt, Outcome.LOST)))
             elif seen is not None and seen.cause != self._causes.get(id, ""):

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpo_engine.types import AbohbError, AttemptEnded, Outcome
-from operators.attempt import AttemptSpec, Observed, claim_key
+from operators.attempt import AttemptSpec, Observed
 from operators.kube.calls import Calls
 from operators.kube.diagnose import Seen, diagnose
 from operators.kube.endings import Endings
 from operators.kube.image import PinnedImage
-from operators.kube.jobs import Jobs, Refusal, words
-from operators.kube.manifest import UNMAKEABLE
+from operators.kube.jobs import Jobs
+from operators.kube.wanted import Wanted
 from operators.kube.warnings import BRIEF, Warnings, lingers
 from operators.kube.world import Objects, World
 from operators.store import Store
@@ -28,9 +28,8 @@ from operators.verdict import Death, judge
 Key = tuple[int, int]  # (trial, attempt)
 AWAY = 30.0  # seconds without a word of the API server after which the user is told
 LOOK = 1.0  # seconds after which what does not run is looked at again: waits and losses go by the clock
+AGAIN = 60.0  # seconds after which a Job that was deleted and is still there is deleted again
 GATHER = 0.1  # seconds from the first news to the pass that looks at it
-UNSEEN = 60.0  # seconds after which a Job that was created and never seen is asked for again
-REFUSED = 10.0  # seconds after which a Job that was refused for now, as by a quota, is asked for again
 BEGUN = 5.0  # seconds after which training code that runs has begun: a command that is missing ends at once
 IMPOSSIBLE = (Outcome.IMAGE, Outcome.POD_SPEC)  # what a wait may come to, after its grace
 
@@ -50,9 +49,7 @@ class KubernetesBackend:
     changed: threading.Event
     image_grace: float = 90.0  # seconds that an image may fail to be pulled, or a container to be made
     clock: Callable[[], float] = time.time
-    _wanted: dict[Key, AttemptSpec] = field(default_factory=dict, init=False)  # no Job of it is seen yet
-    _made: dict[Key, float] = field(default_factory=dict, init=False)  # of those: when its Job was created
-    _refused: dict[Key, Refusal] = field(default_factory=dict, init=False)
+    _wanted: Wanted = field(init=False)
     _told: set[Key] = field(default_factory=set, init=False)  # to end
     _forgotten: set[Key] = field(default_factory=set, init=False)  # whose objects are still there
     _objects: dict[Key, Objects] = field(default_factory=dict, init=False)  # as this pass has observed them
@@ -61,36 +58,40 @@ class KubernetesBackend:
     _away: bool = field(default=False, init=False)
     _notes: list[str] = field(default_factory=list, init=False)
 
+    def __post_init__(self) -> None:
+        self._wanted = Wanted(
+            self.study,
+            self.store,
+            self.jobs,
+            self.image,
+            self.endings,
+            self.calls,
+            self.image_grace,
+            self.clock,
+        )
+
     def observe(self) -> dict[Key, Observed]:
         """Every attempt that exists: wanted, in the cluster, or ended and not forgotten."""
         now, objects = self.clock(), self.world.objects()
         self._objects = objects
         self._clear()
-        for key in [key for key in self._wanted if key in objects]:
-            del self._wanted[key]  # it has become real
-            self._made.pop(key, None)
-        for key in list(self._wanted):
-            self._pursue(key)
+        self._wanted.look(objects)
         observed = {key: self._ended(end) for key, end in self.endings.settled().items()}
         for key, found in objects.items():
             if key not in self._forgotten and key not in observed:
                 observed[key] = self._look(key, found, now)
-        for key in self._wanted:
-            refusal = self._refused.get(key)
-            observed.setdefault(key, Observed(True, None, *words(refusal)))
+        for key, words in self._wanted.causes().items():
+            observed.setdefault(key, Observed(True, None, *words))
         return observed
 
     def launch(self, spec: AttemptSpec) -> None:
-        key = (spec.trial, spec.attempt)
-        self._wanted.setdefault(key, spec)
-        self._pursue(key)
+        self._wanted.add(spec)
 
     def end(self, trial: int, attempt: int) -> None:
         key = (trial, attempt)
         found = self._objects.get(key)
         if found is None:
-            if key in self._wanted and not self.calls.flying(("create", key)) and key not in self._made:
-                del self._wanted[key]
+            if self._wanted.withdraw(key):
                 self._settle(key, Outcome.INTERRUPTED, "it never began")
         elif found.job is not None:
             self._told.add(key)
@@ -98,7 +99,8 @@ class KubernetesBackend:
 
     def forget(self, trial: int, attempt: int) -> None:
         key = (trial, attempt)
-        for known in (self._wanted, self._made, self._refused, self._seen, self._stuck):
+        self._wanted.forget(key)
+        for known in (self._seen, self._stuck):
             known.pop(key, None)
         self._told.discard(key)
         self._forgotten.add(key)
@@ -140,7 +142,7 @@ class KubernetesBackend:
         self.world.stop()
 
     def _delete(self, key: Key, job: Mapping[str, Any]) -> None:
-        self.calls.make(("delete", key), lambda: self.jobs.delete(job), rest=UNSEEN)
+        self.calls.make(("delete", key), lambda: self.jobs.delete(job), rest=AGAIN)
 
     # -- one attempt ----------------------------------------------------------------------------
 
@@ -211,40 +213,6 @@ class KubernetesBackend:
             self.end(*key)
         elif seen.phase != "pending" and grants.due(key[0]):  # a pod begins with those it was made with
             self.calls.make(("renew", key[0]), lambda: grants.renew(key[0]))
-
-    # -- what is wanted -------------------------------------------------------------------------
-
-    def _pursue(self, key: Key) -> None:
-        if self.clock() - self._made.get(key, 0.0) < UNSEEN or key in self.endings.settled():
-            return
-        if image := self.image.reference(key):
-            spec = replace(self._wanted[key], workdir=None)
-            self.calls.make(("create", key), lambda: self._create(key, spec, image), rest=REFUSED)
-
-    def _create(self, key: Key, spec: AttemptSpec, image: str) -> None:
-        if self.store.get(claim_key(self.study, *key)) is not None:  # a pod had it, or has it
-            if self.jobs.exists(spec):  # a watch that is silent says nothing
-                self._made[key] = self.clock()
-                return
-            death = Death(cause=Outcome.INTERRUPTED, evidence={"message": "its Job is gone"})
-            self.endings.settle(judge(self.endings.stored(key), death, *key))
-            return
-        try:
-            refusal = self.jobs.create(spec, image)
-        except AbohbError as error:  # a manifest that cannot be; else keys or rights, which somebody may mend
-            refusal = Refusal("refused", str(error), passing=not isinstance(error, UNMAKEABLE))
-        if refusal is None:
-            self._refused.pop(key, None)
-            self._made[key] = self.clock()
-        elif refusal.passing or (self.image.works and not self._refused_long(key)):
-            self._refused[key] = refusal
-        else:
-            self._settle(key, Outcome.DISRUPTION if self.image.works else Outcome.POD_SPEC, refusal.message)
-
-    def _refused_long(self, key: Key) -> bool:
-        """Jobs of the study were made before, so this may pass; but not if it lasts."""
-        _, since = self._stuck.setdefault(key, (("refused", True), self.clock()))
-        return self.clock() - since > self.image_grace
 
     def _clear(self) -> None:
         """Remove what is forgotten, until the cluster says that it is gone."""

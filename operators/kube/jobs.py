@@ -29,11 +29,6 @@ class Refusal:
     passing: bool = False
 
 
-def words(refusal: Refusal | None) -> tuple[str, str]:
-    """Cause and message of a wait."""
-    return (refusal.cause, refusal.message) if refusal else ("", "")
-
-
 @dataclass
 class Jobs:
     api: Api

@@ -121,7 +121,7 @@ def _whose(name: str) -> str:
 
 def _recovers(item: Object) -> bool:
     """Whether it runs, and has failed but once."""
-    return bool((item.get("state") or {}).get("running")) and int(item.get("restartCount", 0)) < 2
+    return "running" in (item.get("state") or {}) and int(item.get("restartCount", 0)) < 2
 
 
 def _prepared(pod: Object) -> bool:

@@ -80,6 +80,10 @@ def test_keys_of_a_profile_and_none_at_all(tmp_path: Path) -> None:
     assert store.keys.retrieve().access_key == "one"
     file.write_text("[team]\naws_access_key_id = two\naws_secret_access_key = hidden\n")
     assert store.keys.retrieve().access_key == "two", "a file that is replaced is read again"
+    file.unlink()
+    with pytest.raises(OSError, match="is away"):  # there were keys: whoever replaces them is not ready yet
+        store.keys.retrieve()
+    file.write_text("[team]\naws_access_key_id = two\naws_secret_access_key = hidden\n")
     with pytest.raises(StoreError, match=r"AWS_PROFILE: .*profile nobody"):
         open_store("s3://bucket", {**env, "AWS_PROFILE": "nobody"})
     none = {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"), "AWS_EC2_METADATA_DISABLED": "true"}

@@ -14,7 +14,7 @@ import pytest
 
 from hpo_engine.types import Outcome
 from operators.attempt import AttemptSpec, claim_key, credentials_key, log_key
-from operators.kube.backend import REFUSED, KubernetesBackend
+from operators.kube.backend import KubernetesBackend
 from operators.kube.calls import Calls
 from operators.kube.diagnose import Seen
 from operators.kube.endings import LONG, TRIES, Endings
@@ -22,6 +22,7 @@ from operators.kube.errors import ApiAwayError
 from operators.kube.grants import Grants
 from operators.kube.image import PinnedImage
 from operators.kube.jobs import Refusal
+from operators.kube.wanted import REFUSED
 from operators.kube.warnings import BRIEF, Warnings
 from operators.kube.world import Objects
 from operators.s3_credentials import Credentials

@@ -465,3 +465,16 @@ def test_a_wait_stays_the_same_while_nodes_come_and_go() -> None:
         "unschedulable: " + summary("0/5 nodes are available: 4 Too many pods, 1 Insufficient cpu.")
     )
     assert one == two == "unschedulable: Insufficient cpu, Too many pods"
+
+
+def test_an_agent_that_failed_once_and_runs_is_not_given_up() -> None:
+    """Its second life may restore a large checkpoint for longer than anybody's grace."""
+    situation = recorded("agent-crashes")
+    agent = next(
+        item for item in situation["pods"][0]["status"]["initContainerStatuses"] if item["name"] == "agent"
+    )
+    last = agent["state"].get("terminated") or agent["lastState"]["terminated"]
+    agent.update(state={"running": {}}, lastState={"terminated": last}, restartCount=1)
+    assert not seen(situation).cause.startswith("agent")
+    agent.update(restartCount=2)
+    assert seen(situation).cause.startswith("agent: exits 1")
