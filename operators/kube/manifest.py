@@ -152,7 +152,7 @@ def _hash(spec: AttemptSpec, pod: Mapping[str, Any], settings: PodSettings) -> s
                 variable["value"] = lasting
     for name in ("command", "args", "env"):
         _container(body, "containers", TRIAL_CONTAINER).pop(name, None)
-    document = [pod["metadata"], body, _queue(settings), settings.deadline]
+    document = [pod["metadata"], body, _queue(settings)]
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from examples.digits import train as digits
 from flows.controller.session import replay
 from hpo_engine.types import AttemptEnded, AttemptStarted, Outcome, Report, Start
 from operators.attempt import trial_prefix
@@ -66,8 +70,18 @@ def check_promotions(desk: Desk, study: Any, events: list[Any], ended: list[Atte
             manifest = Checkpoints(store, prefix).restore_at(resource, desk.folder / "restored")
             assert manifest is not None, key
             assert manifest.report.metrics == losses[trial, resource].metrics
+            check_model(desk.folder / "restored", resource, manifest.report.metrics)
             kept[trial].add(resource)
     assert kept
+
+
+def check_model(folder: Path, epoch: int, metrics: Mapping[str, float]) -> None:
+    """It has learnt from each epoch, whatever pod that was in, and is as good as was reported."""
+    (images, _), (chosen_by, labels), _ = digits.thirds()
+    (file,) = folder.rglob("model.pickle")
+    model = pickle.loads(file.read_bytes())
+    assert model.t_ == epoch * len(images) * digits.COPIES
+    assert digits.error(model, chosen_by, labels) == pytest.approx(metrics["val_error"])
 
 
 def most_at_once(events: list[Any]) -> int:

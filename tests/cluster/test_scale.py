@@ -75,3 +75,5 @@ def test_the_next_decision_follows_soon(
     assert found["next decision in the same batch"] >= 0.5 * found["legs that ended by themselves"]
     assert found["from there to the decision, 99th percentile"] <= 1  # the kubelet's part is not ours
     assert found["end to decision, median"] <= 3
+    assert 3 <= found["API calls per leg, by us"] <= 6  # made, read, deleted
+    assert found["API calls per leg but logs, by the server"] <= 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from tests.cluster.kit import image, until
 from tests.cluster.sleeper import sleeper
 
 pytestmark = pytest.mark.cluster
+STOPPED = 4  # exit code
 
 
 def test_a_study_of_a_trial_without_python(desk: Desk) -> None:
@@ -24,6 +26,55 @@ def test_a_study_of_a_trial_without_python(desk: Desk) -> None:
     ended = [event for event in desk.events(study) if isinstance(event, AttemptEnded)]
     assert {event.outcome for event in ended} == {Outcome.OK}
     assert any(event.started_at for event in ended), "none was promoted"
+
+
+def test_looked_at_and_steered_from_outside_with_a_secret_for_the_store(desk: Desk) -> None:
+    """Every command of a running study; its agents have keys by reference, as a store without STS wants it."""
+    keys = {"AWS_ACCESS_KEY_ID": desk.minio.key, "AWS_SECRET_ACCESS_KEY": desk.minio.secret}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": keys}
+    desk.cluster.apply(secret)
+    changes = {
+        "name": "steered",
+        "workers": 3,
+        "budget": {"trials": 4},
+        "resource": {"min": 5, "max": 15},
+        "kubernetes": {"store_secret": "keys"},
+    }
+    path, study = sleeper(desk, changes, pace=1.5)
+
+    def said(verb: str, *more: str, code: int = 0) -> Any:
+        command = desk.abohb(verb, path, *more)
+        assert command.wait(within=60) == code, command.text()
+        return command.result() if "--json" in more else command.text()
+
+    def at_work() -> int:
+        return sum(state(pod, "running") is not None for pod in desk.cluster.list("pods"))
+
+    run = desk.tune(path)
+    until("three are at work", lambda: at_work() == 3, within=120)
+    (job, *_) = desk.cluster.list("jobs")
+    assert desk.minio.secret not in str(job)
+    said("set", "workers=1")
+    until("two have paused", lambda: at_work() == 1)
+    said("pause")
+    until("all have paused", lambda: not desk.cluster.list("jobs"))
+    assert run.process.poll() is None
+    assert said("status", "--json")["workers"] == 0
+    assert '"x"' in said("logs", "0")
+    said("resume")
+    until("it goes on", lambda: at_work() == 1)
+    said("set", "workers=3")
+    until("with three", lambda: at_work() >= 2)
+    said("stop")
+    assert run.wait(within=60) == STOPPED, run.text()
+    until("no Job is left", lambda: not desk.cluster.list("jobs"), within=30)
+    later = desk.tune(path)
+    assert later.wait(within=240) == 0, later.text()
+    ended = [event for event in desk.events(study) if isinstance(event, AttemptEnded)]
+    assert {event.outcome for event in ended} == {Outcome.OK, Outcome.INTERRUPTED}
+    assert len(said("trials").splitlines()) >= 4
+    assert said("best", "--json")["checkpoint"]
+    desk.cluster.kubectl("delete", "secret", "keys")
 
 
 @pytest.mark.slow
