@@ -140,7 +140,9 @@ class KubernetesPlace:
     def sweep(self) -> None:
         """What a controller that was killed amid its end has left."""
         jobs = self._jobs()
-        with suppress(OSError):  # the result is in the store; the cluster may be away
+        with suppress(
+            OSError, AbohbError
+        ):  # the result is in the store; the cluster may be away, or not ours
             if self.api.get("configmaps", jobs.owner_name) is not None:
                 jobs.own()
                 jobs.disown()
