@@ -12,12 +12,12 @@ from functools import cached_property, partial
 
 from flows.controller.backend import AwayError, Backend
 from flows.controller.build import attempt_spec
+from flows.controller.pod_settings import pod_settings
 from flows.policy.apply import allowed
 from flows.study.file import Problem, StudyError
 from flows.study.kubernetes import cluster_problems
 from flows.study.model import Study
 from flows.study.store import open_store
-from flows.study.templates import active, render
 from flows.views.effort import ApiCalls
 from flows.views.view import Best
 from hpo_engine.types import AbohbError, Config, Trial
@@ -30,9 +30,8 @@ from operators.kube.endings import Endings
 from operators.kube.grants import Grants
 from operators.kube.image import PinnedImage
 from operators.kube.jobs import Jobs
-from operators.kube.pod import TRIAL_DIR
 from operators.kube.preflight import preflight
-from operators.kube.settings import PodSettings, StoreAccess, selector
+from operators.kube.settings import PodSettings, selector
 from operators.kube.slim import slim
 from operators.kube.warnings import Warnings
 from operators.kube.watch import Watcher
@@ -206,46 +205,4 @@ class KubernetesPlace:
             yield f"store: {error}"
 
     def settings(self, spec: AttemptSpec) -> PodSettings:
-        """What the pod of an attempt asks for, with its configuration filled in."""
-        wanted, config = self.study.kubernetes, spec.config
-        facts = {"trial": spec.trial, "attempt": spec.attempt, "study": spec.study, "until": spec.until}
-        values = {**config, **facts, "trial_dir": TRIAL_DIR}
-        absent = self.study.space.keys() - config.keys()
-        selects = {
-            key: render(text, values) for key, text in wanted.node_selector.items() if active(text, absent)
-        }
-        place = self.store.place
-        return PodSettings(
-            namespace=self.api.namespace,
-            image=self._image,
-            agent_image=agent_image(self.study) or "",
-            store=StoreAccess(
-                self.study.store,
-                wanted.store_endpoint or (None if place.aws else place.endpoint),
-                place.region,
-                wanted.store_secret,
-                os.environ.get("ABOHB_TRIALS_CA"),
-            ),
-            gpus=wanted.gpus.of(config),
-            gpu_resource=wanted.gpus.resource,
-            requests=wanted.requests,
-            limits=wanted.limits,
-            node_selector=selects,
-            tolerations=wanted.tolerations,
-            pull_secrets=wanted.pull_secrets,
-            pull_policy=wanted.pull_policy,
-            queue_name=wanted.queue_name,
-            priority_class=wanted.priority_class,
-            service_account=wanted.service_account,
-            user=wanted.user,
-            shm=wanted.shm,
-            grace=wanted.grace,
-            deadline=wanted.deadline,
-            ttl=wanted.keep_jobs,
-            command_is_args=not self.study.command,
-            patch=wanted.patch,
-        )
-
-
-def agent_image(study: Study) -> str | None:
-    return study.kubernetes.agent_image or os.environ.get("ABOHB_AGENT_IMAGE") or None
+        return pod_settings(self.study, spec, self.store.place, self.api.namespace)

@@ -91,7 +91,7 @@ class _Work:
     begun: bool = False  # this one has
 
     def show(self, view: StudyView, legs: Sequence[Leg] = ()) -> None:
-        self.begun = True
+        self.begun |= view.counts.started > 0
 
 
 def _tuned(place: Place, work: _Work) -> State[Any]:

@@ -17,6 +17,7 @@ from prefect.settings import temporary_settings
 from prefect.states import AwaitingRetry, Completed, Crashed, Failed, Running, Scheduled, State
 
 from flows.cli.submit import _code, _last
+from flows.controller import run as tuning
 from flows.controller.places import LocalPlace
 from flows.controller.run import tune_at, tune_locally
 from flows.deployment import flows as deployed
@@ -36,10 +37,10 @@ DENIED = "the store refuses: AccessDenied, the key does not exist"
 
 
 class Revoked(DirectoryStore):
-    """Refuses the fifth batch of the journal."""
+    """Refuses the third batch of the journal."""
 
     def put_once(self, key: str, data: bytes) -> bool:
-        if key.endswith("/journal/00000005.json"):
+        if key.endswith("/journal/00000003.json"):
             raise StoreError(DENIED)
         return super().put_once(key, data)
 
@@ -47,6 +48,7 @@ class Revoked(DirectoryStore):
 @pytest.fixture
 def runs(prefect_settings: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[FlowRun, Ended]]:
     """Run a study, and what `abohb submit` sees of it."""
+    monkeypatch.setattr(tuning, "REFUSALS", 1.0)
 
     def begun(place: LocalPlace, run: FlowRun | None = None) -> tuple[FlowRun, Ended]:
         monkeypatch.setattr(deployed, "study_of", lambda form: place.study)
@@ -129,7 +131,7 @@ def test_who_lost_the_study_says_that_it_goes_on_there(tmp_path: Path, runs: Any
 
     class Taken(DirectoryStore):
         def put_once(self, key: str, data: bytes) -> bool:
-            if key.endswith("/journal/00000005.json"):
+            if key.endswith("/journal/00000003.json"):
                 tune_locally(study, [], take_over=True)
             return super().put_once(key, data)
 
