@@ -9,6 +9,7 @@
 #   --tool       else docker where it runs, or buildah
 #   --wheels     Python wheels that trial-pytorch takes before those of the package index, such as a torch for CPUs alone
 #   $BASE_IMAGE  what they start from, else docker.io/library/python:3.11-slim
+#   $TORCH       the version of torch in trial-pytorch, else the one that its Dockerfile names
 #   $TORCH_INDEX one more package index for trial-pytorch: https://download.pytorch.org/whl/cpu is torch for CPUs alone
 set -euo pipefail
 here=$PWD
@@ -59,8 +60,9 @@ export BUILDAH_ISOLATION=${BUILDAH_ISOLATION:-chroot}
 build() { # NAME REFERENCE
     local arguments=(--file "images/$1/Dockerfile" --tag "$2")
     if [ -n "${BASE_IMAGE:-}" ]; then arguments+=(--build-arg "BASE_IMAGE=$BASE_IMAGE"); fi
-    if [ -n "${TORCH_INDEX:-}" ] && [ "$1" = trial-pytorch ]; then
-        arguments+=(--build-arg "TORCH_INDEX=$TORCH_INDEX")
+    if [ "$1" = trial-pytorch ]; then
+        if [ -n "${TORCH:-}" ]; then arguments+=(--build-arg "TORCH=$TORCH"); fi
+        if [ -n "${TORCH_INDEX:-}" ]; then arguments+=(--build-arg "TORCH_INDEX=$TORCH_INDEX"); fi
     fi
     case $tool in
         buildah) buildah bud --layers "${arguments[@]}" . ;;

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if lacks:
                 reason = f"set {', '.join(lacks)}; see tests/cluster/README.md"
                 item.add_marker(pytest.mark.skip(reason=reason))
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where all is there that tests need, one that is skipped has found out otherwise: it has not passed."""
+    report = yield
+    if report.skipped and os.environ.get("ABOHB_TEST_REQUIRED"):
+        report.outcome, report.longrepr = "failed", f"ABOHB_TEST_REQUIRED is set: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -129,6 +129,7 @@ def test_logs_of_a_pod(api: Api, label: str) -> None:
     api.delete("jobs", talker["metadata"]["name"])
 
 
+@pytest.mark.last
 def test_a_list_that_took_too_long_is_made_again(api: Api, label: str) -> None:
     """A continue token of the cluster's first revision, long compacted: a real 410 as HTTP status."""
     token = base64.urlsafe_b64encode(b'{"v":"meta.k8s.io/v1","rv":1,"start":"a\\u0000"}').decode().rstrip("=")
@@ -175,7 +176,7 @@ def test_a_watcher_sees_what_happens(api: Api, label: str) -> None:
         ((uid, last),) = watcher.snapshot().gone.items()
         assert uid == before["metadata"]["uid"]
         assert last["spec"]["backoffLimit"] == 5, "its last state"
-        assert watcher.silence == 0.0
+        assert watcher.away() == (0.0, "")
         calls = api.calls
         time.sleep(1.0)
         assert api.calls == calls, "a quiet watch costs nothing"
@@ -195,6 +196,7 @@ def test_a_version_of_long_ago(api: Api, label: str) -> None:
         print(f"{watcher.faults} faults, {dict(api.calls)}")
 
 
+@pytest.mark.last
 def test_the_servers_410_in_a_stream_is_understood(api: Api) -> None:
     """Leases are renewed every few seconds by nodes: their first versions are soon forgotten."""
     query = {"watch": True, "resourceVersion": "1", "timeoutSeconds": 2}
@@ -316,17 +318,17 @@ def test_a_watch_that_is_swallowed_is_noticed(broken: tuple[Api, Proxy], api: Ap
     """Half open: no reset, no end, no byte. And while nothing answers, few calls are made."""
     through, proxy = broken
     with watching(through, "configmaps", label, Rhythm(quiet=1.0)) as watcher:
-        until(lambda: watcher.synced.is_set() and watcher.silence == 0.0)
+        until(lambda: watcher.synced.is_set() and watcher.away() == (0.0, ""))
         proxy.swallow()
         api.create("configmaps", config_map(f"half-{label[-8:]}", label))
         before = sum(through.calls.values())
         time.sleep(5.0)
         assert sum(through.calls.values()) - before <= 6
         assert watcher.snapshot().objects == {}
-        assert watcher.silence > 2.0
+        assert watcher.away()[0] > 2.0
         proxy.heal()
         until(lambda: watcher.snapshot().objects, 10.0)
-        assert watcher.silence == 0.0
+        assert watcher.away() == (0.0, "")
 
 
 # -- size --

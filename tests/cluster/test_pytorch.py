@@ -15,14 +15,15 @@ CONFIG = {"alpha": 1e-4, "batch_size": 64, "learning_rate": 0.05, "momentum": 0.
 # What the agent does with a trial's directory; a trial that is promoted goes on in another process.
 SCRIPT = """
 import json, os, shutil, subprocess, sys, torch
-def train(folder, start, until):
+def train(folder, start, until, options):
     about = {"study": "s", "trial": 0, "attempt": 1, "resource": "epoch", "from": start}
     json.dump({**about, "hyperparameters": CONFIG}, open(f"{folder}/config.json", "w"))
     json.dump({"until": until, "stop": False}, open(f"{folder}/order.json", "w"))
     if start:
         shutil.rmtree(f"{folder}/checkpoint", ignore_errors=True)
         os.rename(f"{folder}/checkpoint-{start}", f"{folder}/checkpoint")
-    subprocess.run([sys.executable, "train.py"], check=True, env={**os.environ, "ABOHB_TRIAL_DIR": folder})
+    env = {**os.environ, "ABOHB_TRIAL_DIR": folder}
+    subprocess.run([sys.executable, "train.py", *options], check=True, env=env)
 def lines(folder):
     return open(f"{folder}/metrics.jsonl").read()
 def same(one, other):
@@ -31,13 +32,16 @@ def same(one, other):
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     return bool((one == other).all()) if hasattr(one, "all") else one == other
-os.mkdir("/abohb/whole"), os.mkdir("/abohb/parts")
-train("/abohb/whole", 0, 3)
-train("/abohb/parts", 0, 1), train("/abohb/parts", 1, 3)
 def state(folder):
     return torch.load(f"{folder}/checkpoint-3/state.pt", weights_only=False)
-both = ("/abohb/whole", "/abohb/parts")
-print(json.dumps({"told": list(map(lines, both)), "same": same(*map(state, both)), "user": os.getuid()}))
+def compared(name, options):
+    whole, parts = both = f"/abohb/{name}-whole", f"/abohb/{name}-parts"
+    os.mkdir(whole), os.mkdir(parts)
+    train(whole, 0, 3, options)
+    train(parts, 0, 1, options), train(parts, 1, 3, options)
+    return {"told": list(map(lines, both)), "same": same(*map(state, both))}
+found = [compared("plain", []), compared("mixed", ["--amp", "--workers=2"])]
+print(json.dumps({"found": found, "user": os.getuid()}))
 """
 
 
@@ -48,10 +52,13 @@ def test_a_promoted_trial_is_an_uninterrupted_one_bit_for_bit(namespace: Cluster
     namespace.apply(pod("pytorch", training))
     assert namespace.wait_pod("pytorch", within=300) == "Succeeded", namespace.logs("pytorch", "main")
     seen = json.loads(namespace.logs("pytorch", "main").splitlines()[-1])
-    whole, parts = seen["told"]
-    assert whole == parts
-    assert seen["same"]
-    errors = [json.loads(line)["val_error"] for line in whole.splitlines()]
-    assert len(errors) == 3
-    assert errors[2] < errors[0] < 0.9
     assert seen["user"] == 1000
+    plain, mixed = seen["found"]
+    assert plain["told"] != mixed["told"], "--amp changes nothing"
+    for found in (plain, mixed):
+        whole, parts = found["told"]
+        assert whole == parts
+        assert found["same"]
+        errors = [json.loads(line)["val_error"] for line in whole.splitlines()]
+        assert len(errors) == 3
+        assert errors[2] < errors[0] < 0.9
