@@ -10,7 +10,7 @@ cluster_prepare() { # all that takes long and needs no running cluster
     "$CLUSTER_DIR/base-image.sh" "$CLUSTER_STATE"
     cluster_images
     command -v chromium >/dev/null || { apt-get update && apt-get install --yes chromium; } >/dev/null ||
-        echo "there is no chromium: the test in a browser is skipped"
+        echo "there is no chromium, which the test in a browser needs"
 }
 
 cluster_images() { # [OPTION...] of images/build.sh
