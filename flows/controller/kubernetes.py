@@ -6,13 +6,12 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 from flows.controller.backend import AwayError, Backend
 from flows.controller.build import attempt_spec
-from flows.controller.pod_settings import pod_settings
+from flows.controller.pod_settings import made_of, pod_settings
 from flows.policy.apply import allowed
 from flows.study.file import Problem, StudyError
 from flows.study.kubernetes import cluster_problems
@@ -122,7 +121,7 @@ class KubernetesPlace:
             store,
             World(*watchers),
             jobs,
-            PinnedImage(store, study.name, self._image),
+            PinnedImage(store, study.name, self._image, made_of(study)),
             Endings(self.api, store, study.name, calls),
             calls,
             Warnings(self.api, calls),
@@ -137,14 +136,14 @@ class KubernetesPlace:
         return "" if manifest is None else f"{self.study.store}/{prefix}checkpoints/{best.resource:08d}.json"
 
     def sweep(self) -> None:
-        """What a controller that was killed amid its end has left."""
+        """What a controller that was killed amid its end has left.
+
+        OSError: the cluster is away. AbohbError: it refuses us, or what is there is another study's.
+        """
         jobs = self._jobs()
-        with suppress(
-            OSError, AbohbError
-        ):  # the result is in the store; the cluster may be away, or not ours
-            if self.api.get("configmaps", jobs.owner_name) is not None:
-                jobs.own()
-                jobs.disown()
+        if self.api.get("configmaps", jobs.owner_name) is not None:
+            jobs.own()
+            jobs.disown()
 
     def calls(self) -> ApiCalls:
         calls: Counter[tuple[str, int]] = Counter()

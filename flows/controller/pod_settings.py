@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from flows.study.model import Study
@@ -51,3 +52,9 @@ def pod_settings(study: Study, spec: AttemptSpec, place: Place, namespace: str) 
         command_is_args=not study.command,
         patch=wanted.patch,
     )
+
+
+def made_of(study: Study) -> str:
+    """All besides the image that makes a study's pods what they are."""
+    parts = study.model_dump(mode="json", include={"command", "args", "env", "workdir", "kubernetes"})
+    return json.dumps(parts, sort_keys=True)

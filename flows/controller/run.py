@@ -100,10 +100,9 @@ def _drive(
         try:
             ending, pause, refused = _pass(session, shows), poll, 0.0
         except (OSError, StoreError) as error:  # the store is away: what is not journalled is not done
-            if isinstance(error, StoreError):
-                refused = refused or time.monotonic()
-                if time.monotonic() - refused > REFUSALS:
-                    raise
+            refused = (refused or time.monotonic()) if isinstance(error, StoreError) else 0.0
+            if refused and time.monotonic() - refused > REFUSALS:
+                raise
             if pause == poll:
                 session.watch.messages.append(f"the store does not answer ({error}); trying again")
                 _tell(session, shows)
@@ -123,7 +122,9 @@ def _interrupt(session: Session, place: Place, backend: Backend, shows: Sequence
         ours = _wind_up(session, backend, shows)
     except Fenced:  # the trials are another controller's by now
         ours = False
-    if ours or not place.lasting:
+    else:
+        ours = ours or not place.lasting  # those of this machine end with us
+    if ours:
         backend.close(GRACE)
     else:
         backend.abandon()

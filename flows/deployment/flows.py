@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -98,7 +99,8 @@ def _tuned(place: Place, work: _Work) -> State[Any]:
     replayed = replay(place.study, place.store)
     work.again = work.again and replayed.study is not None  # else it got no further than to find them away
     if ended(place.study, replayed):
-        place.sweep()
+        with suppress(OSError, AbohbError):  # the result is in the store, whatever its cluster says
+            place.sweep()
         view = final_view(place, replayed)
         if run := this_run():
             writer = PrefectWriter(place.study.name, run.id, unit=place.study.resource.name)

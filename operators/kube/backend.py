@@ -154,11 +154,11 @@ class KubernetesBackend:
             seen = diagnose(found.job, found.pods, now, gone=found.gone, events=events)
             if seen.image_id:
                 self.image.saw(key, seen.image_id)
-            if _ran(seen, now):
-                self.image.worked()
             self._seen[key] = found, seen, now  # only now: the store may be away
             if seen.phase == "ending":
                 self.endings.keep_log(key, seen)
+        if not self.image.works and _ran(seen, now):
+            self.image.worked()
         self._renew(key, found, seen)
         if seen.phase == "ended":
             end = self.endings.verdict(key, self._excused(seen), by_us=key in self._told)

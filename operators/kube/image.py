@@ -23,6 +23,7 @@ class PinnedImage:
     store: Store
     study: str
     image: str  # as the study names it
+    made_of: str = ""  # what else makes the pods what they are: command, settings
     notes: list[str] = field(default_factory=list)
     _reference: str = field(default="", init=False)  # what pods run
     _ran: str = field(default="", init=False)  # the image id of the first pod
@@ -45,7 +46,9 @@ class PinnedImage:
 
     @property
     def _proof(self) -> str:
-        return self._key.replace(".json", "-works.json")
+        """Of pods as they are made now: with another command or patch they may be wrong after all."""
+        made = hashlib.sha256(self.made_of.encode()).hexdigest()[:16]
+        return self._key.replace(".json", f"-works-{made}.json")
 
     def reference(self, attempt: Key) -> str:
         """What this attempt shall run; "" while it has to wait for the scout."""

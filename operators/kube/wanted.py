@@ -9,6 +9,7 @@ from hpo_engine.types import AbohbError, Outcome
 from operators.attempt import AttemptSpec, claim_key
 from operators.kube.calls import Calls
 from operators.kube.endings import Endings
+from operators.kube.errors import ApiAwayError
 from operators.kube.image import PinnedImage
 from operators.kube.jobs import Jobs, Refusal
 from operators.kube.manifest import UNMAKEABLE
@@ -49,7 +50,7 @@ class Wanted:
 
     def causes(self) -> dict[Key, tuple[str, str]]:
         """What each waits for, and the words for it; ("", "") of one that is under way."""
-        refused = {key: (refusal.cause, refusal.message) for key, (refusal, _) in self._refused.items()}
+        refused = {key: (refusal.cause, refusal.message) for key, (refusal, _) in dict(self._refused).items()}
         return {key: refused.get(key, ("", "")) for key in self._specs}
 
     def withdraw(self, key: Key) -> bool:
@@ -80,6 +81,10 @@ class Wanted:
             return
         try:
             refusal = self.jobs.create(spec, image)
+        except ApiAwayError as error:
+            if 400 <= error.status < 500:  # not by the server itself, but by what stands before it
+                self._refuse(key, Refusal("refused", str(error), passing=True))
+            raise
         except AbohbError as error:  # a manifest that cannot be; else keys or rights, which somebody may mend
             refusal = Refusal("refused", str(error), passing=not isinstance(error, UNMAKEABLE))
         if refusal is None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -211,6 +212,20 @@ def test_a_store_that_refuses_us_is_tried_again_for_a_while(
         with pytest.raises(StoreError, match="403"):
             tune_locally(study, [])
     check_journal(study, store_of(study))
+
+
+def test_an_interrupt_of_one_that_was_taken_over_touches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trials of this machine are the next controller's by then."""
+    study, calls = quick_study(tmp_path), Mock()
+
+    def taken(*_: object) -> bool:
+        raise Fenced("taken")
+
+    monkeypatch.setattr(run, "_wind_up", taken)
+    run._interrupt(calls.session, places.LocalPlace(study), calls.backend, [])
+    assert [name for name, *_ in calls.mock_calls] == ["session.controller.cancel", "backend.abandon"]
 
 
 def test_an_interrupt_while_the_store_is_away_ends_it_all_the_same(

@@ -25,8 +25,11 @@ QUOTA = ('quota.hard={"pods": 9}',)
         (['prefect.redis.existingSecret="redis"'], "set prefect.database.existingSecret (PostgreSQL)"),
         (['prefect.service.type="LoadBalancer"'], "networkPolicy.prefectFrom: ["),
         (['controller.mode="workPool"'], "set admission.enabled to true"),
-        ([*QUOTA], "may run in default: set trials.namespace"),
-        ([*QUOTA, 'trials.namespace="t"', 'policy.namespaces=["default"]'], "priorityClasses.create to true"),
+        ([*QUOTA], "run in default: set trials.namespace"),
+        (
+            ['quota.hard={"requests.nvidia.com/gpu": 9, "count/jobs.batch": 9}'],
+            "priorityClasses.create to true",
+        ),
         (["trials.createNamespace=true", 'trials.namespace="default"'], "name another"),
     ],
 )
@@ -46,6 +49,7 @@ def test_values_that_do_not_go_together(settings: list[str], words: str) -> None
         ('controller.mode="workPool"', "controller.workPool.withoutAdmission=true"),
         (*QUOTA, 'trials.namespace="t"'),
         (*QUOTA, "priorityClasses.create=true"),
+        ('quota.hard={"requests.nvidia.com/gpu": 9}',),  # the release's own pods have none
     ],
 )
 def test_what_they_say_to_do_helps(settings: tuple[str, ...]) -> None:

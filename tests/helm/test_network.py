@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.helm.chart import CHART, VERSION, WORK_POOL, Json, Rendered, chosen, helm, render
+from tests.helm.chart import CHART, VERSION, WORK_POOL, Rendered, chosen, helm, render
 
 STUDY = {  # as Prefect's worker labels its pod
     "app.kubernetes.io/name": "tune",
@@ -81,26 +81,28 @@ def test_each_pod_of_the_release_is_closed() -> None:
 
 
 def test_each_namespace_of_trials_has_what_the_first_has() -> None:
+    """In those of others by a name that another release has not; and their quota is their own affair."""
     made = render(*NAMESPACES, 'quota.hard={"pods": 9}', 'policy.defaults={"namespace": "usual"}')
-    names = ["trials", "research", "usual"]
-    for kind in ("Role", "RoleBinding", "NetworkPolicy", "ResourceQuota"):
-        there: list[Json] = [one for one in made.objects if one["kind"] == kind]
-        found = [one["metadata"]["namespace"] for one in there if one["metadata"]["name"] == "abohb-trials"]
+    names = {"trials": "abohb-trials", "research": "tuning-abohb-trials", "usual": "tuning-abohb-trials"}
+    for kind in ("Role", "RoleBinding", "NetworkPolicy"):
+        there = [one["metadata"] for one in made.objects if one["kind"] == kind]
+        found = {one["namespace"]: one["name"] for one in there if one["name"] in names.values()}
         assert found == names, kind
+    bindings = [one for one in made.objects if one["kind"] == "RoleBinding"]
+    assert all(one["roleRef"]["name"] == one["metadata"]["name"] for one in bindings)
     (rule,) = made.of("NetworkPolicy")["abohb-minio"]["spec"]["ingress"]
     (expression,) = rule["from"][1]["namespaceSelector"]["matchExpressions"]
-    assert expression["values"] == names
+    assert expression["values"] == list(names)
+    (quota,) = (one for one in made.objects if one["kind"] == "ResourceQuota")
+    assert quota["metadata"]["namespace"] == "trials"
+    assert "scopeSelector" not in quota["spec"]
 
 
-def test_a_quota_counts_our_own_pods_nowhere() -> None:
-    made = render(
-        *NAMESPACES, 'quota.hard={"pods": 9}', "priorityClasses.create=true", 'policy.namespaces=["tuning"]'
-    )
-    quotas = [one for one in made.objects if one["kind"] == "ResourceQuota"]
-    assert {one["metadata"]["namespace"]: "scopeSelector" in one["spec"] for one in quotas} == {
-        "trials": False,
-        "tuning": True,
-    }
+def test_a_quota_does_not_count_our_own_pods() -> None:
+    made = render('quota.hard={"pods": 9}', "priorityClasses.create=true")
+    (quota,) = (one for one in made.objects if one["kind"] == "ResourceQuota")
+    (selected,) = quota["spec"]["scopeSelector"]["matchExpressions"]
+    assert selected["values"] == ["tuning-abohb-trials"]
 
 
 OUTSIDE = 'store.endpoint="http://s3.example:9000"'

@@ -26,8 +26,12 @@
 {{- if and .Values.admission.enabled (semverCompare "<1.30-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail (printf "admission.enabled is true: it needs Kubernetes 1.30, this is %s" .Capabilities.KubeVersion.Version) -}}
 {{- end -}}
-{{- if and .Values.quota.hard (include "abohb.trialsHere" .) (not .Values.priorityClasses.create) -}}
-{{- fail (printf "quota.hard would count the release's own pods too, since trials may run in %s: set trials.namespace to another namespace, or priorityClasses.create to true, by which the quota tells them apart" .Release.Namespace) -}}
+{{- $counted := list -}}{{/* what the release's own pods have too: all but devices */}}
+{{- range $name, $_ := .Values.quota.hard -}}
+{{- if not (contains "." (first (splitList "/" $name) | trimPrefix "requests." | trimPrefix "limits.")) -}}{{- $counted = append $counted $name -}}{{- end -}}
+{{- end -}}
+{{- if and $counted (include "abohb.trialsHere" .) (not .Values.priorityClasses.create) -}}
+{{- fail (printf "quota.hard would count the release's own pods too, since trials run in %s: set trials.namespace to another namespace, or priorityClasses.create to true, by which the quota tells them apart" .Release.Namespace) -}}
 {{- end -}}
 {{- if and .Values.trials.createNamespace (eq (include "abohb.trialsNamespace" .) .Release.Namespace) -}}
 {{- fail "trials.createNamespace is true, but trials.namespace is that of the release, which is there: name another" -}}

@@ -97,9 +97,15 @@ labels:
 {{- if .Values.priorityClasses.create }}{{ .Release.Namespace }}-{{ .Release.Name }}-trials{{ end }}
 {{- end }}
 
+{{/* (list . "namespace"): of the objects there. In a namespace of others another release may have our name. */}}
+{{- define "abohb.trialsName" -}}
+{{- $root := index . 0 -}}
+{{- if ne (index . 1) (include "abohb.trialsNamespace" $root) }}{{ $root.Release.Namespace }}-{{ end }}{{ $root.Release.Name }}-trials
+{{- end }}
+
 {{/* Trials run beside the release's own pods: "true" or "". */}}
 {{- define "abohb.trialsHere" -}}
-{{- if has .Release.Namespace (fromJsonArray (include "abohb.trialsNamespaces" .)) }}true{{ end }}
+{{- if eq .Release.Namespace (include "abohb.trialsNamespace" .) }}true{{ end }}
 {{- end }}
 
 {{/* By which a quota tells the trials' pods from ours, in one namespace. A namespace of the trials' own needs none. */}}

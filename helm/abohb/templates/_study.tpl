@@ -32,14 +32,7 @@ spec:
           command: [python, -m, flows.deployment.child]
           args: [] # else the worker adds its own
           ports: [{name: metrics, containerPort: 9090}]
-          env:
-            {{- include "abohb.env.common" . | nindent 12 }}
-            {{- include "abohb.env.prefect" . | nindent 12 }}
-            {{- include "abohb.env.studies" . | nindent 12 }}
-            - {name: ABOHB_METRICS_PORT, value: "9090"}
-            {{- with .Values.controller.extraEnv }}
-            {{- toYaml . | nindent 12 }}
-            {{- end }}
+          env: {{- include "abohb.study.env" . | nindent 12 }}
           resources: {{- toYaml .Values.controller.workPool.studyResources | nindent 12 }}
           securityContext: {{- include "abohb.containerSecurity" . | nindent 12 }}
           volumeMounts:
@@ -47,6 +40,20 @@ spec:
       volumes:
         {{- include "abohb.volumes" (list . true) | nindent 8 }}
 {{- end }}
+{{- end }}
+
+{{/* Of one name the last: extraEnv goes before ours. */}}
+{{- define "abohb.study.env" -}}
+{{- $parts := list (include "abohb.env.common" .) (include "abohb.env.prefect" .) (include "abohb.env.studies" .) -}}
+{{- $all := fromYamlArray (join "\n" $parts) -}}
+{{- $all = append $all (dict "name" "ABOHB_METRICS_PORT" "value" "9090") -}}
+{{- $all = concat $all .Values.controller.extraEnv -}}
+{{- $names := dict -}}
+{{- $found := list -}}
+{{- range reverse $all -}}
+{{- if not (hasKey $names .name) -}}{{- $found = prepend $found . -}}{{- $_ := set $names .name true -}}{{- end -}}
+{{- end -}}
+{{- toYaml $found -}}
 {{- end }}
 
 {{/* What the pod of a study may have as variables, each a list: its name, where it is from, and what: those of the Job

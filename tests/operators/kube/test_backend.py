@@ -16,7 +16,7 @@ from hpo_engine.types import Outcome
 from operators.attempt import AttemptSpec, claim_key, credentials_key, log_key
 from operators.kube.backend import KubernetesBackend
 from operators.kube.calls import Calls
-from operators.kube.diagnose import Seen
+from operators.kube.diagnose import Seen, diagnose
 from operators.kube.endings import LONG, TRIES, Endings
 from operators.kube.errors import ApiAwayError
 from operators.kube.grants import Grants
@@ -168,6 +168,30 @@ def begun(script: Scripted, folder: Path) -> KubernetesBackend:
     made.observe()
     assert made.image.works
     return made
+
+
+def test_training_code_that_runs_on_is_seen_without_news_of_it(tmp_path: Path) -> None:
+    """The last event of a pod comes soon after its start: too soon to know that its command was there."""
+    script = Scripted({KEY: situation("ok-running")})
+    started = diagnose(script.found[KEY].job, script.found[KEY].pods).started
+    assert started is not None
+    script.now = started + 1
+    made, _ = backend(script, tmp_path)
+    made.observe()
+    assert not made.image.works
+    script.now += 10
+    made.observe()
+    assert made.image.works
+
+
+def test_what_stands_before_the_api_server_is_named_as_the_cause(tmp_path: Path) -> None:
+    class Walled(Scripted):
+        def create(self, spec: object, image: str) -> Refusal | None:
+            raise ApiAwayError("413 Request Entity Too Large", 413)
+
+    made, _ = backend(Walled(), tmp_path)
+    made.launch(SPEC)
+    assert made.observe()[KEY].cause == "refused"
 
 
 @pytest.mark.parametrize("name", ["command-not-found", "workdir-missing"])

@@ -37,6 +37,19 @@ def test_the_others_wait_for_the_first_and_run_what_it_ran(tmp_path: Path) -> No
     assert PinnedImage(DirectoryStore(tmp_path), "s", "r.example/d:2").reference((5, 3)) == "r.example/d:2"
 
 
+def test_that_it_works_is_known_of_pods_as_they_are_made_now(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    image = PinnedImage(store, "s", "r.example/d:1", "python train.py")
+    assert not image.works
+    image.saw((0, 1), f"r.example/d{DIGEST}")
+    assert not image.works
+    image.worked()
+    assert PinnedImage(store, "s", "r.example/d:1", "python train.py").works
+    changed = PinnedImage(store, "s", "r.example/d:1", "python trian.py")
+    assert changed.reference((1, 1)) == f"r.example/d{DIGEST}"
+    assert not changed.works
+
+
 def test_when_the_first_one_ends_without_having_run_another_tries(tmp_path: Path) -> None:
     image = PinnedImage(DirectoryStore(tmp_path), "s", "r.example/d:1")
     assert image.reference((0, 1))
