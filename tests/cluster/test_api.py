@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 import threading
 import time
@@ -30,6 +31,7 @@ from tests.cluster.apis import (
     until,
     watching,
 )
+from tests.cluster.kit import image
 from tests.cluster.proxy import Proxy, proxied, torment
 
 pytestmark = pytest.mark.cluster
@@ -104,8 +106,9 @@ def test_a_list_in_pages_is_the_list(api: Api, label: str) -> None:
 
 
 def test_logs_of_a_pod(api: Api, label: str) -> None:
-    """Needs the image of the trials, and a node that runs it."""
     talker = job(f"log-{label[-8:]}", label, suspend=False)
+    if "ABOHB_TEST_REGISTRY" in os.environ:  # else that of the job must be there to pull
+        talker["spec"]["template"]["spec"]["containers"][0]["image"] = image("trial-digits")
     command = ["python3", "-c", "for n in range(1000): print('line', n)"]
     talker["spec"]["template"]["spec"]["containers"][0]["command"] = command
     talker["spec"]["template"]["metadata"] = {"labels": talker["metadata"]["labels"]}

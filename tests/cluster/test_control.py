@@ -17,7 +17,7 @@ from tests.cluster.sleeper import sleeper
 pytestmark = pytest.mark.cluster
 
 OWNED, INTERRUPTED, LEFT = 3, 4, 143
-GRACE = 30.0  # seconds that an image may fail to be pulled; 90 unless a study says otherwise
+GRACE = 10.0  # seconds that an image may fail to be pulled; 90 unless a study says otherwise
 PROMISE = 120.0  # seconds after which such a study has ended, with the grace that it has by itself
 
 
@@ -66,7 +66,7 @@ def test_sigterm_leaves_the_trials_at_work_for_the_next_controller(desk: Desk) -
 
 
 def test_a_second_controller_is_refused_and_with_take_over_fences_the_first(desk: Desk) -> None:
-    path, study = sleeper(desk, {"budget": {"trials": 10}})
+    path, study = sleeper(desk, {"budget": {"trials": 7}})
     first = desk.tune(path)
     until("two trials run", lambda: runs(desk, 2), 120)
     second = desk.tune(path)

@@ -48,6 +48,7 @@ def by_name(figures: list[Figure]) -> dict[str, float]:
     return {figure.name: figure.value for figure in figures}
 
 
+@pytest.mark.slow
 def test_a_hundred_jobs_at_once(
     cluster: Cluster, minio: ObjectStore, controller_kubeconfig: Path, tmp_path: Path, fake_nodes: None
 ) -> None:

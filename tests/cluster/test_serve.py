@@ -76,6 +76,7 @@ def test_begun_killed_and_killed_again_it_goes_on_with_its_jobs(desk: Desk, pref
     assert {*ended} == {Outcome.OK}, "no attempt was lost"
 
 
+@pytest.mark.slow
 def test_steered_let_go_and_cancelled_no_job_is_left(desk: Desk, prefect: Office) -> None:
     fields = form(desk, "steered", pace=4.0, trials=60, workers=3, resource_min=3)
     with serving(desk) as served:
