@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from tempfile import TemporaryDirectory
 from uuid import UUID
 
 import pytest
@@ -16,10 +18,14 @@ from flows.ui.server import patience
 
 
 @pytest.fixture(scope="session")
-def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment for a process that starts a server: not the database of whoever runs the tests."""
-    database = tmp_path_factory.mktemp("prefect") / "prefect.db"
-    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"}
+def prefect_database() -> Iterator[dict[str, str]]:
+    """Environment for a process that starts a server: not the database of whoever runs the tests.
+
+    In memory, where it can be: SQLite waits for its disk, and a server that waits for long answers 503.
+    """
+    memory = "/dev/shm"
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect.db"}
 
 
 @pytest.fixture(scope="session")
@@ -47,4 +53,5 @@ def client(prefect_settings: str) -> Iterator[SyncPrefectClient]:
 @pytest.fixture
 def run(client: SyncPrefectClient) -> UUID:
     """A flow run of `tune`, at work."""
-    return client.create_flow_run(Flow(fn=lambda: None, name="tune"), state=Running()).id
+    with temporary_settings(updates={"client.max_retries": 5}):
+        return client.create_flow_run(Flow(fn=lambda: None, name="tune"), state=Running()).id
