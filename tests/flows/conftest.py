@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from tempfile import TemporaryDirectory
 from uuid import UUID
@@ -24,7 +25,8 @@ def prefect_database() -> Iterator[dict[str, str]]:
     In memory, where it can be: SQLite waits for its disk, and a server that waits for long answers 503.
     """
     memory = "/dev/shm"
-    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+    room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30
+    with TemporaryDirectory(dir=memory if room else None) as folder:
         yield {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect.db"}
 
 
