@@ -132,9 +132,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stopped.wait(BEAT):
-            with suppress(
-                OSError, StoreError
-            ):  # away, or it refuses us: the journal says so where it matters
+            with suppress(OSError, StoreError):  # the journal will say so where it matters
                 if (_read(self._store, self._study) or {}).get("epoch", 0) > self._epoch:
                     self.lost.set()
                     return

@@ -12,12 +12,10 @@ from typing import TypeVar
 from hpo_engine.types import Outcome
 from operators.attempt import AttemptSpec, decode_spec
 from operators.kube.settings import PORT
-from operators.store import StoreError
+from operators.store import REFUSALS, StoreError
 from operators.verdict import Facts, encode_facts
 
 _T = TypeVar("_T")
-
-REFUSALS = 60.0  # seconds for which a store may refuse us: one that has just begun to run may
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from typing import Protocol
 
 from hpo_engine.types import AbohbError
 
+REFUSALS = 60.0  # seconds for which it may refuse us: keys that are renewed, a store that just begins
+
 
 class StoreError(AbohbError):
     """The store cannot be used as it is."""

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +98,7 @@ def _add_place(command: argparse.ArgumentParser, default: str | None, words: str
 
 def _tune(arguments: argparse.Namespace) -> int:
     from flows.controller.places import place_for
-    from flows.controller.run import final_view
+    from flows.controller.run import ended_view
     from flows.controller.session import ended
     from flows.study.file import StudyError, load_study
     from flows.views.report import result_json, result_text
@@ -110,15 +110,12 @@ def _tune(arguments: argparse.Namespace) -> int:
         place = place_for(study, arguments.on, context=arguments.context)
         replayed = _replayed(place)
         over = ended(study, replayed)
-        if over:
-            with suppress(OSError, AbohbError):  # the result is in the store, whatever its cluster says
-                place.sweep()
-        else:
+        if not over:
             place.check()
     except StudyError as error:
         raise StudyError(error.problems, str(arguments.study)) from None
     if over:
-        view, code = final_view(place, replayed), OK
+        view, code = ended_view(place, replayed), OK
     else:
         # Before Prefect, which takes its time to start and would show a run that never ran.
         if not arguments.take_over:

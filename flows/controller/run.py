@@ -17,16 +17,14 @@ from flows.controller.session import Replayed, Session, open_study, replay
 from flows.study.model import Study
 from flows.views.effort import Effort
 from flows.views.view import Leg, StudyView
+from hpo_engine.types import AbohbError
 from operators.journal import Fenced
 from operators.lease import Heartbeat, check_free
-from operators.store import StoreError
+from operators.store import REFUSALS, StoreError
 
 GRACE = 15.0  # seconds to wind up in when we are told to end; Prefect's runner kills after 30
 WINDING = 0.1  # seconds between passes then
 PATIENCE = 30.0  # longest pause between tries while the store is away
-REFUSALS = (
-    60.0  # seconds for which it may refuse us: keys that are renewed, or a store that just begins to run
-)
 
 
 class Show(Protocol):
@@ -188,6 +186,13 @@ def current_view(controller: Controller, session: Session) -> StudyView:
         workers=controller.workers,
         effort=Effort(controller.deciding, controller.passing, session.calls()),
     )
+
+
+def ended_view(place: Place, replayed: Replayed) -> StudyView:
+    """Of a study that has ended: also what is left of it is removed, if its cluster lets us."""
+    with suppress(OSError, AbohbError):  # the result is in the store
+        place.sweep()
+    return final_view(place, replayed)
 
 
 def final_view(place: Place, replayed: Replayed) -> StudyView:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -23,7 +22,7 @@ from prefect.types._datetime import now
 
 from flows.controller.backend import AwayError
 from flows.controller.places import Place, place_for
-from flows.controller.run import final_view
+from flows.controller.run import ended_view
 from flows.controller.session import ChangedError, ended, replay
 from flows.deployment.form import Form, flat, shown
 from flows.deployment.form_study import study_of
@@ -99,9 +98,7 @@ def _tuned(place: Place, work: _Work) -> State[Any]:
     replayed = replay(place.study, place.store)
     work.again = work.again and replayed.study is not None  # else it got no further than to find them away
     if ended(place.study, replayed):
-        with suppress(OSError, AbohbError):  # the result is in the store, whatever its cluster says
-            place.sweep()
-        view = final_view(place, replayed)
+        view = ended_view(place, replayed)
         if run := this_run():
             writer = PrefectWriter(place.study.name, run.id, unit=place.study.resource.name)
             writer.show(view)

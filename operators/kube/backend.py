@@ -157,7 +157,7 @@ class KubernetesBackend:
             self._seen[key] = found, seen, now  # only now: the store may be away
             if seen.phase == "ending":
                 self.endings.keep_log(key, seen)
-        if not self.image.works and _ran(seen, now):
+        if _ran(seen, now):
             self.image.worked()
         self._renew(key, found, seen)
         if seen.phase == "ended":

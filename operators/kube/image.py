@@ -25,9 +25,9 @@ class PinnedImage:
     image: str  # as the study names it
     made_of: str = ""  # what else makes the pods what they are: command, settings
     notes: list[str] = field(default_factory=list)
+    works: bool = field(default=False, init=False)  # training code of a pod has run
     _reference: str = field(default="", init=False)  # what pods run
     _ran: str = field(default="", init=False)  # the image id of the first pod
-    _works: bool = field(default=False, init=False)
     _scout: Key | None = field(default=None, init=False)
     _told: set[str] = field(default_factory=set, init=False)
 
@@ -38,7 +38,7 @@ class PinnedImage:
             document = json.loads(data)
             if _of_image(document["reference"], self.image):  # else of one that was never asked for
                 self._reference, self._ran = document["reference"], document["ran"]
-                self._works = self.store.get(self._proof) is not None
+                self.works = self.store.get(self._proof) is not None
 
     @property
     def _key(self) -> str:
@@ -57,16 +57,11 @@ class PinnedImage:
         self._scout = self._scout or attempt
         return self.image if self._scout == attempt else ""
 
-    @property
-    def works(self) -> bool:
-        """The training code of some pod has run: it is not the image or the pod that is wrong."""
-        return self._works
-
     def worked(self) -> None:
         """The training code of a pod has run."""
-        if not self._works:
+        if not self.works:
             self.store.put_once(self._proof, b"{}")
-            self._works = True
+            self.works = True
 
     def saw(self, attempt: Key, image_id: str) -> None:
         """A pod has this image, by the kubelet's word."""

@@ -50,7 +50,8 @@ class Wanted:
 
     def causes(self) -> dict[Key, tuple[str, str]]:
         """What each waits for, and the words for it; ("", "") of one that is under way."""
-        refused = {key: (refusal.cause, refusal.message) for key, (refusal, _) in dict(self._refused).items()}
+        known = dict(self._refused)  # threads add to it
+        refused = {key: (refusal.cause, refusal.message) for key, (refusal, _) in known.items()}
         return {key: refused.get(key, ("", "")) for key in self._specs}
 
     def withdraw(self, key: Key) -> bool:

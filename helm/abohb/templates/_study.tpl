@@ -57,19 +57,18 @@ spec:
 {{- end }}
 
 {{/* What the pod of a study may have as variables, each a list: its name, where it is from, and what: those of the Job
-above, of one name the last as in a pod, and those that Prefect's worker adds: what it is told itself
+above, and those that Prefect's worker adds: what it is told itself
 (worker.yaml), as its settings spell it, and what it runs. */}}
 {{- define "abohb.study.variables" -}}
-{{- $found := dict -}}
+{{- $all := list -}}
 {{- range (first (fromYaml (include "abohb.study.job" .)).spec.template.spec.containers).env -}}
 {{- $from := list "value" (.value | default "") -}}
 {{- range $kind, $of := .valueFrom | default dict -}}
 {{- $from = compact (list $kind $of.name $of.key $of.fieldPath $of.resource) -}}
 {{- end -}}
-{{- $_ := set $found .name (prepend $from .name) -}}
+{{- $all = append $all (prepend $from .name) -}}
 {{- end -}}
 {{- $worker := dict "PREFECT_API_URL" (include "abohb.apiUrl" .) "PREFECT_HOME" "/tmp/prefect" "PREFECT_WORKER_QUERY_SECONDS" "2.0" "PREFECT_SERVER_EPHEMERAL_ENABLED" "True" "PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR" "reschedule" "PREFECT__WORKER_NAME" .Release.Name "PREFECT__FLOW_NAME" "tune" "PREFECT__DEPLOYMENT_NAME" "tune" -}}
-{{- $all := values $found -}}
 {{- range $name, $value := $worker }}{{ $all = append $all (list $name "value" $value) }}{{ end -}}
 {{- toJson (uniq $all) -}}
 {{- end }}
