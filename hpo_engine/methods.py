@@ -15,7 +15,7 @@ from hpo_engine.schedulers.fifo import Fifo
 from hpo_engine.searchers.bayesopt import BayesOpt
 from hpo_engine.searchers.random import Random
 from hpo_engine.space import SearchSpace
-from hpo_engine.types import MethodError, Value
+from hpo_engine.types import MethodError
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ METHODS: dict[str, Callable[..., Method]] = {
 
 
 def make_method(
-    factory: str | Callable[..., Method], setting: Setting, options: Mapping[str, Value]
+    factory: str | Callable[..., Method], setting: Setting, options: Mapping[str, object]
 ) -> Method:
     """A method by name, or by a factory of the user's own `(setting, *, option=...) -> Method`.
 

@@ -199,9 +199,9 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 
 def _trial(looked: Looked, arguments: argparse.Namespace) -> Trial:
-    trials: list[Trial] = looked.history.trials
-    if 0 <= arguments.trial < len(trials):
-        return trials[arguments.trial]
+    trials, wanted = looked.history.trials, int(arguments.trial)
+    if 0 <= wanted < len(trials):
+        return trials[wanted]
     there = f"they are 0 to {len(trials) - 1}" if trials else "none has begun"
     raise AbohbError(f"study {looked.study.name!r} has no trial {arguments.trial}; {there}")
 

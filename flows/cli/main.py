@@ -21,6 +21,7 @@ from hpo_engine.types import AbohbError
 
 if TYPE_CHECKING:  # a command starts faster without what it does not use
     from collections.abc import Callable
+    from typing import TextIO
 
     from flows.controller.places import Place
     from flows.controller.session import Replayed
@@ -207,7 +208,7 @@ def _helper(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _say(stream):  # type: ignore[no-untyped-def]
+def _say(stream: TextIO) -> Callable[[str], None]:
     return lambda line: print(line, file=stream, flush=True)
 
 

@@ -235,8 +235,8 @@ class Controller:
             elif not ending:
                 self._backend.launch(attempt_spec(self.study, trial))
         for (id, attempt), seen in observed.items():
-            trial = self.history.trials[id] if id < len(self.history.trials) else None
-            if trial is None or attempt != trial.attempt or not trial.live:
+            known = self.history.trials[id] if id < len(self.history.trials) else None
+            if known is None or attempt != known.attempt or not known.live:
                 (self._backend.end if seen.running else self._backend.forget)(id, attempt)
 
     def _order(self, trial: Trial, exists: bool) -> None:

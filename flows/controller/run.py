@@ -168,8 +168,8 @@ def whole() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in dict.fromkeys(came):
-            signal.raise_signal(number)
+        for one in dict.fromkeys(came):
+            signal.raise_signal(one)
 
 
 def _tell(session: Session, shows: Sequence[Show]) -> None:

@@ -83,7 +83,7 @@ class _Told:
     logs: int = 0
 
     def lines(self, client: SyncPrefectClient, run: FlowRun) -> Iterator[str]:
-        name = run.state.name if run.state else "Unknown"
+        name = (run.state.name if run.state else "") or "Unknown"
         if name != self.state:
             self.state = name
             if run.state is not None and not run.state.is_final():
@@ -95,10 +95,10 @@ class _Told:
 
     def _trials(self, client: SyncPrefectClient, run: UUID) -> Iterator[str]:
         found = [*_tasks(client, run, ENDED, PAGE), *_tasks(client, run, [StateType.RUNNING], PAGE)]
-        for task in sorted(found, key=lambda task: task.end_time or task.start_time or task.created):
+        for task in sorted(found, key=_when):
             if task.state is None or self.tasks.get(task.id) == task.state.name:
                 continue
-            name = self.tasks[task.id] = task.state.name
+            name = self.tasks[task.id] = task.state.name or "Unknown"
             message = task.state.message or ""
             first = message.splitlines()[0] if message else ""
             yield f"  {task.name}: {name.lower()}" + (f", {first}" if first else "")
@@ -108,6 +108,11 @@ class _Told:
         found = client.read_logs(ours, limit=PAGE, offset=self.logs, sort=LogSort.TIMESTAMP_ASC)
         self.logs += len(found)
         yield from (log.message for log in found)
+
+
+def _when(task: TaskRun) -> float:
+    at = task.end_time or task.start_time or task.created
+    return at.timestamp() if at else 0.0
 
 
 def _tasks(client: SyncPrefectClient, run: UUID, types: list[StateType], most: int) -> list[TaskRun]:

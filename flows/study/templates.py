@@ -79,7 +79,7 @@ def _one(value: object, conversion: str | None, spec: str) -> str:
 def template_problems(draft: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """What is wrong with `args` and `env`; see `flows.study.checks` for what a draft is."""
     specs, kubernetes = draft.get("space"), draft.get("kubernetes")
-    texts = [
+    texts: list[tuple[tuple[str, ...], Any]] = [
         ((section, key), text) for section in ("args", "env") for key, text in draft.get(section, {}).items()
     ]
     if kubernetes is not None:
