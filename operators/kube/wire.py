@@ -135,10 +135,10 @@ class Wire:
         if 200 <= status < 300:
             self._known = True
             return response
-        reason, message = said(response.data, response.reason or "")
+        reason, message, genuine = said(response.data, response.reason or "")
         # Credentials that were good once can be so again: a login is renewed, a token mounted late. And the
         # server that refuses says so in its own way: else something before it has answered, as it restarts.
-        again = self._known and (status == UNAUTHORIZED or not is_status(response.data))
+        again = self._known and (status == UNAUTHORIZED or not genuine)
         if status >= 500 or status in _LATER or again:
             if (after := response.headers.get("Retry-After", "")).isdigit():
                 self._bucket.hold(min(float(after), _HELD))
@@ -151,32 +151,22 @@ class Wire:
             self._calls[verb, resource_of(path), status] += 1
 
 
-def said(data: bytes, otherwise: str) -> tuple[str, str]:
-    """(reason, message) of a Status object; of anything else its first words.
+def said(data: bytes, otherwise: str) -> tuple[str, str, bool]:
+    """(reason, message) of a Status object, or of anything else its first words; whether it is a Status.
 
     >>> said(b'{"kind": "Status", "reason": "NotFound", "message": "no such job"}', "")
-    ('NotFound', 'no such job')
+    ('NotFound', 'no such job', True)
     >>> said(b"upstream is gone", "Bad Gateway")
-    ('Bad Gateway', 'upstream is gone')
-    """
-    try:
-        document = json.loads(data)
-        return str(document.get("reason") or otherwise), str(document.get("message") or "")
-    except (ValueError, AttributeError):
-        return otherwise, " ".join(data[:300].decode(errors="replace").split())
-
-
-def is_status(data: bytes) -> bool:
-    """Whether the API server itself has spoken.
-
-    >>> is_status(b'{"kind": "Status", "code": 404}'), is_status(b"<html>404 Not Found</html>")
-    (True, False)
+    ('Bad Gateway', 'upstream is gone', False)
     """
     try:
         document = json.loads(data)
     except ValueError:
-        return False
-    return isinstance(document, dict) and document.get("kind") == "Status"
+        document = None
+    if not isinstance(document, dict):
+        return otherwise, " ".join(data[:300].decode(errors="replace").split()), False
+    reason, message = document.get("reason") or otherwise, document.get("message") or ""
+    return str(reason), str(message), document.get("kind") == "Status"
 
 
 def resource_of(path: str) -> str:

@@ -16,6 +16,7 @@ from prefect.states import Running
 
 from flows.ui.child import Server
 from flows.ui.server import patience
+from tests.flows.tries import several_tries
 
 
 @pytest.fixture(scope="session")
@@ -55,5 +56,5 @@ def client(prefect_settings: str) -> Iterator[SyncPrefectClient]:
 @pytest.fixture
 def run(client: SyncPrefectClient) -> UUID:
     """A flow run of `tune`, at work."""
-    with temporary_settings(updates={"client.max_retries": 5}):
+    with several_tries():
         return client.create_flow_run(Flow(fn=lambda: None, name="tune"), state=Running()).id

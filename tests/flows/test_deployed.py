@@ -13,7 +13,6 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.flow_engine import run_flow
-from prefect.settings import temporary_settings
 from prefect.states import AwaitingRetry, Completed, Crashed, Failed, Running, Scheduled, State
 
 from flows.cli.submit import _code, _last
@@ -31,6 +30,7 @@ from flows.submit import asking
 from hpo_engine.types import AbohbError
 from operators.store import DirectoryStore, StoreError
 from tests.flows.test_run import quick_study
+from tests.flows.tries import several_tries
 
 FORM = {"study": "any", "image": "registry.example/any:1"}
 DENIED = "the store refuses: AccessDenied, the key does not exist"
@@ -173,17 +173,17 @@ def studied(prefect_settings: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     def made(study: str, *states: State[Any], store: str = "", **fields: Any) -> None:
         form = {**FORM, "study": study, "advanced": f"store: {store}" if store else "", **fields}
-        with temporary_settings(updates={"client.max_retries": 5}), get_client(sync_client=True) as client:
+        with several_tries(), get_client(sync_client=True) as client:
             tune = client.read_deployment_by_name("tune/tune").id
             run = client.create_flow_run_from_deployment(tune, parameters=form, name=study)
             runs.append(run.id)
             for state in states:
                 client.set_flow_run_state(run.id, state, force=True)
 
-    with temporary_settings(updates={"client.max_retries": 5}):
+    with several_tries():
         register(FLOWS, None)
     yield made
-    with temporary_settings(updates={"client.max_retries": 5}), get_client(sync_client=True) as client:
+    with several_tries(), get_client(sync_client=True) as client:
         for id in runs:  # else whoever serves the deployment begins them
             client.delete_flow_run(id)
 

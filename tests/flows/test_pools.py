@@ -11,7 +11,6 @@ import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
-from prefect.settings import temporary_settings
 from prefect.states import Running
 
 from flows.deployment import keeper
@@ -21,6 +20,7 @@ from flows.deployment.keeping import Keeper
 from flows.deployment.serve import Starter
 from flows.deployment.spawn import Processes
 from tests.flows.test_serve import JOB, begin
+from tests.flows.tries import several_tries
 
 
 @dataclass
@@ -45,8 +45,8 @@ class Begun:
 
 @pytest.fixture
 def client(prefect_settings: str) -> Any:
-    with temporary_settings(updates={"client.max_retries": 5}), get_client(sync_client=True) as client:
-        yield client  # on SQLite, a busy Prefect says 503
+    with several_tries(), get_client(sync_client=True) as client:
+        yield client
         for run in client.read_flow_runs():
             if run.deployment_id is not None:  # else whoever serves the deployment begins it
                 client.delete_flow_run(run.id)

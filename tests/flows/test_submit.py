@@ -31,6 +31,7 @@ from flows.deployment.form_study import study_of
 from flows.deployment.mistakes import mistakes_message
 from flows.study.file import StudyError
 from flows.submit import SubmitError, asking, send, submit
+from tests.flows.tries import several_tries
 
 STUDY: dict[str, Any] = {
     "name": "digits",
@@ -79,7 +80,7 @@ def deployment(prefect_settings: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("ABOHB_AGENT_IMAGE", "registry.example/agent:1")
     monkeypatch.setattr(submit_follow, "EVERY", 0.1)
     name = f"tune-{time.time_ns()}"
-    with temporary_settings(updates={"client.max_retries": 5}):  # on SQLite, a busy Prefect says 503
+    with several_tries():
         served.to_deployment(name).apply()
     return f"submitted/{name}"
 
