@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from tests.helm.chart import EVERYTHING, Json, Rendered, render
@@ -70,3 +73,39 @@ def test_volumes_that_one_has() -> None:
     for name, claim in (("prefect", "history"), ("minio", "checkpoints")):
         (volume,) = (one for one in made.pod(f"abohb-{name}")["volumes"] if one["name"] == "data")
         assert volume["persistentVolumeClaim"] == {"claimName": claim}
+
+
+def kinds(document: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(path, type) of each value, lists and maps gone through."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            yield from kinds(value, f"{path}.{key}")
+    elif isinstance(document, list):
+        for number, value in enumerate(document):
+            yield from kinds(value, f"{path}[{number}]")
+    else:
+        yield path, type(document).__name__
+
+
+def test_a_name_of_digits_alone_is_a_name() -> None:
+    def named(name: str) -> list[tuple[str, str]]:
+        made = render(
+            f'prefect.database.existingSecret="{name}"',
+            f'prefect.redis.existingSecret="{name}"',
+            f'prefect.auth.existingSecret="{name}"',
+            f'minio.storage.existingClaim="{name}"',
+            f'store.existingSecret="{name}"',
+            f'image.pullSecrets=["{name}"]',
+            f'ca.existingConfigMap="{name}"',
+            f'ingress.host="{name}"',
+            f'ingress.className="{name}"',
+            f'ingress.tlsSecret="{name}"',
+            f'trials.namespace="{name}0"',
+            f'policy.namespaces=["{name}1"]',
+            values=EVERYTHING,
+            namespace=name,
+        )
+        small = render(f'prefect.storage.existingClaim="{name}"')
+        return [*kinds(made.objects), *kinds(made.study()), *kinds(small.objects)]
+
+    assert named("2024") == named("letters")

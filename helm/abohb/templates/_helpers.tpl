@@ -25,7 +25,7 @@ matchExpressions: [{key: app.kubernetes.io/name, operator: NotIn, values: [abohb
 {{/* (list . "part"): metadata of an object of the release's namespace. */}}
 {{- define "abohb.metadata" -}}
 name: {{ (index . 0).Release.Name }}-{{ index . 1 }}
-namespace: {{ (index . 0).Release.Namespace }}
+namespace: {{ (index . 0).Release.Namespace | quote }}
 labels:
   {{- include "abohb.labels" (index . 0) | nindent 2 }}
   app.kubernetes.io/component: {{ index . 1 }}
@@ -142,7 +142,7 @@ capabilities: {drop: [ALL]}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -195,7 +195,7 @@ affinity: {{- toYaml . | nindent 2 }}
 - {name: DO_NOT_TRACK, value: "1"}
 {{- with include "abohb.authSecret" . }}
 - name: PREFECT_API_AUTH_STRING
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: auth-string}}
+  valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: auth-string}}
 {{- end }}
 {{- end }}
 
@@ -203,11 +203,11 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- define "abohb.env.studies" -}}
 - {name: ABOHB_STORE, value: {{ .Values.store.url | quote }}}
 - {name: ABOHB_AGENT_IMAGE, value: {{ include "abohb.image" (list . .Values.image.agent) | quote }}}
-- {name: ABOHB_TRIALS_NAMESPACE, value: {{ include "abohb.trialsNamespace" . }}}
+- {name: ABOHB_TRIALS_NAMESPACE, value: {{ include "abohb.trialsNamespace" . | quote }}}
 - {name: ABOHB_POLICY, value: /etc/abohb/policy.yaml}
 - {name: AWS_REGION, value: {{ .Values.store.region | quote }}}
 {{- with .Values.ca.existingConfigMap }}
-- {name: ABOHB_TRIALS_CA, value: {{ . }}}
+- {name: ABOHB_TRIALS_CA, value: {{ . | quote }}}
 {{- end }}
 {{- with include "abohb.storeEndpoint" . }}
 - {name: ABOHB_S3_ENDPOINT, value: {{ . | quote }}}
@@ -215,7 +215,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- with include "abohb.storeSecret" . }}
 {{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
 - name: {{ . }}
-  valueFrom: {secretKeyRef: {name: {{ include "abohb.storeSecret" $ }}, key: {{ . }}}}
+  valueFrom: {secretKeyRef: {name: {{ include "abohb.storeSecret" $ | quote }}, key: {{ . }}}}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -237,7 +237,7 @@ affinity: {{- toYaml . | nindent 2 }}
   emptyDir: {}
 {{- with (index . 0).Values.ca.existingConfigMap }}
 - name: ca
-  configMap: {name: {{ . }}}
+  configMap: {name: {{ . | quote }}}
 {{- end }}
 {{- if index . 1 }}
 - name: policy

@@ -52,11 +52,11 @@ spec:
         - {name: DO_NOT_TRACK, value: "1"}
         {{- with $prefect.database.existingSecret }}
         - name: PREFECT_SERVER_DATABASE_CONNECTION_URL
-          valueFrom: {secretKeyRef: {name: {{ . }}, key: {{ $prefect.database.key }}}}
+          valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: {{ $prefect.database.key }}}}
         {{- end }}
         {{- with include "abohb.authSecret" . }}
         - name: PREFECT_SERVER_API_AUTH_STRING
-          valueFrom: {secretKeyRef: {name: {{ . }}, key: auth-string}}
+          valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: auth-string}}
         {{- end }}
         {{- if $prefect.redis.existingSecret }}
         {{- include "abohb.prefect.redis" $prefect.redis | nindent 8 }}
@@ -75,7 +75,7 @@ spec:
     {{- include "abohb.volumes" (list . false) | nindent 4 }}
     {{- if include "abohb.sqlite" . }}
     - name: data
-      persistentVolumeClaim: {claimName: {{ $prefect.storage.existingClaim | default (printf "%s-prefect" .Release.Name) }}}
+      persistentVolumeClaim: {claimName: {{ $prefect.storage.existingClaim | default (printf "%s-prefect" .Release.Name) | quote }}}
     {{- end }}
 {{- end }}
 {{- end }}
@@ -90,6 +90,6 @@ spec:
 {{- $redis := . }}
 {{- range list "PREFECT_REDIS_MESSAGING_URL" "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL" "PREFECT_SERVER_DOCKET_URL" }}
 - name: {{ . }}
-  valueFrom: {secretKeyRef: {name: {{ $redis.existingSecret }}, key: {{ $redis.key }}}}
+  valueFrom: {secretKeyRef: {name: {{ $redis.existingSecret | quote }}, key: {{ $redis.key | quote }}}}
 {{- end }}
 {{- end }}

@@ -4,7 +4,7 @@
 apiVersion: batch/v1
 kind: Job
 metadata:
-  namespace: {{ .Release.Namespace }}
+  namespace: {{ .Release.Namespace | quote }}
   generateName: {{ .Release.Name }}-study-
   labels: {{- include "abohb.selector" (list . "study") | nindent 4 }}
 spec:
