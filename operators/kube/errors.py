@@ -9,7 +9,6 @@ from hpo_engine.types import AbohbError
 UNAUTHORIZED: Final = 401
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409
-GONE: Final = 410
 INVALID: Final = 422
 
 

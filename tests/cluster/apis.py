@@ -57,6 +57,10 @@ def job(name: str, label: str = "test=none", *, suspend: bool = True) -> Json:
     }
 
 
+def listed(api: Api, label: str) -> list[Json]:
+    return [one for page, _ in api.pages("configmaps", label) for one in page]
+
+
 @contextmanager
 def watching(
     api: Api, resource: str, selector: str, rhythm: Rhythm = QUICK, **options: Any
