@@ -90,8 +90,9 @@ class KubernetesPlace:
             job = self._jobs().example(spec, self._image)
         except AbohbError as error:  # a patch that cannot be applied
             told, job = [str(error)], None
-        told += preflight(self.api, job)
-        away = any(status == 0 for _, _, status in self.api.calls)
+        found = preflight(self.api, job)
+        told += found.problems
+        away = found.away
         try:
             told += self._store_problems()
         except OSError as error:

@@ -7,6 +7,7 @@ from typing import Final
 from hpo_engine.types import AbohbError
 
 UNAUTHORIZED: Final = 401
+FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409
 INVALID: Final = 422
@@ -26,3 +27,8 @@ class ApiError(AbohbError):
     def __init__(self, call: str, status: int, reason: str, message: str) -> None:
         super().__init__(f"Kubernetes refused to {call}: {message or reason} ({status} {reason})")
         self.status, self.reason, self.message = status, reason, message
+
+
+def spent(error: ApiError) -> bool:
+    """Refused for a quota that is used up: it may be free later."""
+    return error.status == FORBIDDEN and "exceeded quota" in error.message

@@ -9,13 +9,12 @@ from typing import Any
 
 from operators.attempt import AttemptSpec
 from operators.kube.api import Api
-from operators.kube.errors import CONFLICT, UNAUTHORIZED, ApiAwayError, ApiError
+from operators.kube.errors import CONFLICT, UNAUTHORIZED, ApiAwayError, ApiError, spent
 from operators.kube.grants import EXPIRE, Grants
 from operators.kube.manifest import ManifestError, config_map, job, job_name, owner_reference, same
 from operators.kube.settings import STORE, STUDY, PodSettings
 from operators.s3_credentials import Credentials
 
-FORBIDDEN = 403
 GOING = 15.0  # seconds to wait for an earlier owner to be gone: its Jobs may have to go first
 OWNED = 5.0  # seconds for which the owner is trusted to be there: Jobs without one are removed at once
 
@@ -92,7 +91,7 @@ class Jobs:
         except ApiError as error:
             if error.status == CONFLICT:
                 return self._taken(wanted, spec.trial)
-            quota = error.status == FORBIDDEN and "exceeded quota" in error.message
+            quota = spent(error)
             # Not the Job is at fault then, but our own rights.
             ours = error.status == UNAUTHORIZED or "cannot create resource" in error.message
             return Refusal("quota" if quota else "refused", error.message, passing=quota or ours)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from operators.kube.api import Api
-from operators.kube.errors import NOT_FOUND, UNAUTHORIZED, ApiError
+from operators.kube.errors import NOT_FOUND, UNAUTHORIZED, ApiError, spent
 from operators.kube.status import unix
 
 # What a controller does, and all that `operators/rbac.yaml` allows.
@@ -23,12 +24,25 @@ SKEW: Final = 60.0  # seconds; how long a pod has waited is told by the cluster'
 OLDEST: Final = (1, 29)  # sidecars that end by themselves when the training code has ended
 
 
-def preflight(api: Api, job: Mapping[str, Any] | None, clock: Callable[[], float] = time.time) -> list[str]:
-    """Every problem in the user's words; none: the study can begin. Nothing is left in the cluster.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Problems in the user's words; none: the study can begin."""
+
+    problems: list[str]
+    away: bool = False  # one of them is that the API server cannot answer now
+
+
+def preflight(api: Api, job: Mapping[str, Any] | None, clock: Callable[[], float] = time.time) -> Found:
+    """Every problem. Nothing is left in the cluster.
 
     `job` is one that the study would make; None: there is none to try. `clock`: seconds since 1970.
     """
-    return list(_problems(api, job, clock))
+    problems: list[str] = []
+    try:
+        problems.extend(_problems(api, job, clock))
+    except OSError as error:
+        return Found([*problems, f"{error}. Is {api.host} the right cluster, and does it run?"], away=True)
+    return Found(problems)
 
 
 def _problems(api: Api, job: Mapping[str, Any] | None, clock: Callable[[], float]) -> Iterator[str]:
@@ -51,8 +65,6 @@ def _problems(api: Api, job: Mapping[str, Any] | None, clock: Callable[[], float
             yield f"{api.host} does not accept your credentials: log in again, or choose another context."
         else:
             yield str(error)
-    except OSError as error:
-        yield f"{error}. Is {api.host} the right cluster, and does it run?"
 
 
 def old(version: Mapping[str, Any]) -> Iterator[str]:
@@ -75,7 +87,7 @@ def _dry_run(api: Api, job: Mapping[str, Any], clock: Callable[[], float]) -> It
     except ApiError as error:
         if error.status == NOT_FOUND and "namespaces" in error.message:
             yield f"namespace {api.namespace!r} does not exist at {api.host}: create it, or give another one."
-        elif error.reason != "AlreadyExists":  # of a study that is being resumed
+        elif error.reason != "AlreadyExists" and not spent(error):  # by the study that is being resumed
             yield f"the cluster would refuse the Job of a trial: {error.message}"
 
 

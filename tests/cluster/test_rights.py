@@ -73,7 +73,7 @@ def rules() -> list[Json]:
 
 
 def test_with_the_role_there_is_no_problem(controller: Bind) -> None:
-    assert preflight(controller(rules()), job("preflight")) == []
+    assert preflight(controller(rules()), job("preflight")).problems == []
 
 
 def test_the_role_allows_the_table_and_nothing_else(controller: Bind) -> None:
@@ -104,7 +104,7 @@ def test_without_a_verb_exactly_that_is_missing(resource: str, verb: str, contro
         if rule["resources"] == [resource]:
             rule["verbs"].remove(verb)
     mine = controller([rule for rule in less if rule["verbs"]])
-    (line,) = preflight(mine, job("preflight"))
+    (line,) = preflight(mine, job("preflight")).problems
     assert line.startswith(f"you may not {verb} {resource} in namespace {mine.namespace!r}: ")
 
 
@@ -112,7 +112,7 @@ def test_all_problems_at_once(controller: Bind, api: Api) -> None:
     wrong = job("preflight")
     wrong["spec"]["template"]["spec"]["containers"] = []
     less = [rule for rule in rules() if rule["resources"] != ["pods"]]
-    told = preflight(controller(less), wrong)
+    told = preflight(controller(less), wrong).problems
     assert len(told) == 2
     assert told[0].startswith("you may not list, watch pods in namespace")
     assert "containers: Required value" in told[1]
@@ -121,7 +121,7 @@ def test_all_problems_at_once(controller: Bind, api: Api) -> None:
 
 def test_a_namespace_that_does_not_exist(api: Api) -> None:
     nowhere = connect(None, "abohb-nowhere")
-    (line,) = preflight(nowhere, job("preflight"))
+    (line,) = preflight(nowhere, job("preflight")).problems
     assert line.startswith("namespace 'abohb-nowhere' does not exist at https://")
 
 

@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from operators.kube.preflight import VERBS, old, preflight, skewed
-from tests.operators.kube.answers import CUT, Say, api_to, in_order, refusal, serving
+from tests.operators.kube.answers import CUT, Asked, Say, api_to, in_order, refusal, serving
 
 ROOT = Path(__file__).parents[3]
+JOB: dict[str, Any] = {"metadata": {"name": "s-0-1"}}
 ROLE, BINDING = yaml.safe_load_all((ROOT / "operators/rbac.yaml").read_text())
 
 
@@ -72,20 +73,46 @@ def test_versions(major: str, minor: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "words", "away"),
     [
-        (refusal(401, "Unauthorized"), "does not accept your credentials: log in again"),
-        (refusal(503, "ServiceUnavailable", "no"), "cannot answer now: no .* Is http://.* the right cluster"),
-        (CUT, "does not answer: .*Is http://.* the right cluster"),
-        (Say(200, b"<html>"), "something else than a JSON object.* the right cluster"),
-        (refusal(403, "Forbidden", "no /version for you"), "no /version for you"),
+        (refusal(401, "Unauthorized"), "does not accept your credentials: log in again", False),
+        (refusal(503, "Unavailable", "no"), "cannot answer now: no .* Is http://.* the right cluster", True),
+        (CUT, "does not answer: .*Is http://.* the right cluster", True),
+        (Say(200, b"<html>"), "something else than a JSON object.* the right cluster", True),
+        (refusal(403, "Forbidden", "no /version for you"), "no /version for you", False),
     ],
 )
-def test_no_answer_is_one_problem(answer: Say, words: str) -> None:
-    job: dict[str, Any] = {"metadata": {"name": "s-0-1"}}
+def test_no_answer_is_one_problem(answer: Say, words: str, away: bool) -> None:
     with serving(in_order(answer)) as server:
-        (line,) = preflight(api_to(server, patience=0.0), job)
+        found = preflight(api_to(server, patience=0.0), JOB)
+    (line,) = found.problems
     assert re.search(words, line)
+    assert found.away is away
+
+
+WEBHOOK = 'failed calling webhook "mjob.kb.io": connection refused'
+QUOTA = 'jobs.batch "s-0-1" is forbidden: exceeded quota: gpus, requested: count/jobs.batch=1'
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "away"),
+    [
+        (refusal(409, "AlreadyExists"), "", False),  # the study is being resumed
+        (refusal(403, "Forbidden", QUOTA), "", False),  # its own Jobs may have used it up: others wait
+        (refusal(403, "Forbidden", "no such class"), "would refuse the Job of a trial: no such class", False),
+        (refusal(500, "InternalError", WEBHOOK), "failed calling webhook", True),
+    ],
+)
+def test_a_job_is_tried(answer: Say, words: str, away: bool) -> None:
+    def answers(asked: Asked) -> Say:
+        if asked.path == "/version":
+            return Say(200, {"major": "1", "minor": "35"})
+        return Say(201, {"status": {"allowed": True}}) if "reviews" in asked.path else answer
+
+    with serving(answers) as server:
+        found = preflight(api_to(server, patience=0.0), JOB)
+    assert [words in line for line in found.problems] == ([True] if words else [])
+    assert found.away is away
 
 
 @pytest.mark.parametrize(
