@@ -171,10 +171,16 @@ class Attempt:
             self._tell(report)
             return
         source = self.folder / line.checkpoint
-        if not self._committed(report):
+        # From 0 again: what was measured here before counts, and so does the checkpoint it was measured with.
+        again = not self.spec.resumable and line.resource <= self.spec.reported
+        if not again and not self._committed(report):
             self._checkpoints.commit(report, self.folder, source)
+            self.follow()
+        if self.fenced:  # it took so long that another attempt has begun, whose files are not ours to prune
+            return
         self._tell(report)
-        self._checkpoints.prune(KEEP, self._rank)
+        if not again:
+            self._checkpoints.prune(KEEP, self._rank)
         _remove(source)
 
     def _committed(self, report: Report) -> bool:
@@ -184,15 +190,17 @@ class Attempt:
         return done == (report.attempt, report.resource)
 
     def _rank(self, report: Report) -> tuple[float, float]:
-        """Feasible reports by loss before others by how far off they are, as the engine has it."""
+        """As the engine: feasible reports by loss, others by how far off they are, then diverged ones."""
         off = 0.0
+        needed = (self.spec.metrics[0], *self.spec.bounds)
+        if not all(math.isfinite(report.metrics.get(metric, math.nan)) for metric in needed):
+            return (math.inf, math.inf)
         for metric, (low, high) in self.spec.bounds.items():
-            value = report.metrics.get(metric, math.inf)
+            value = report.metrics[metric]
             off += max(
                 0.0, (value if low is None else low) - value, value - (value if high is None else high)
             )
-        loss = report.metrics[self.spec.metrics[0]] * (-1 if self.spec.maximise else 1)
-        return (math.inf, math.inf) if math.isnan(off + loss) else (off, loss)
+        return off, report.metrics[self.spec.metrics[0]] * (-1 if self.spec.maximise else 1)
 
     def _tell(self, report: Report) -> None:
         self.store.put(report_key(self.spec.study, report), encode_report(report))

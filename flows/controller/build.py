@@ -45,10 +45,21 @@ def attempt_spec(study: Study, trial: Trial) -> AttemptSpec:
         command=tuple(command),
         metrics=tuple(metric.name for metric in study.metrics),
         maximise=study.metrics[0].mode == "max",
-        bounds={bound.metric: (bound.min, bound.max) for bound in study.constraints},
+        bounds=_bounds(study),
         resumable=study.resource.resumable,
         reported=trial.resource,
         stall_after=study.stall_after,
         env=env,
         workdir=str(Path(study.workdir).absolute()),
     )
+
+
+def _bounds(study: Study) -> dict[str, tuple[float | None, float | None]]:
+    """By metric: the narrowest, for there may be several constraints on one."""
+    found: dict[str, tuple[float | None, float | None]] = {}
+    for bound in study.constraints:
+        low, high = found.get(bound.metric, (None, None))
+        lows = [one for one in (low, bound.min) if one is not None]
+        highs = [one for one in (high, bound.max) if one is not None]
+        found[bound.metric] = max(lows, default=None), min(highs, default=None)
+    return found
