@@ -161,6 +161,7 @@ class History:
             live=False,
             failures=trial.failures + (blame is Blame.TRAINING),
             disruptions=trial.disruptions + (blame is Blame.DISRUPTION),
+            blame=blame,
             units=trial.units + event.units,
         )
         del self.live[trial.id]

@@ -214,5 +214,6 @@ class Trial:
     live: bool = False  # that attempt has not ended
     failures: int = 0
     disruptions: int = 0
+    blame: Blame = Blame.NOBODY  # for the end of its last attempt
     units: int = 0  # run in all attempts that have ended
     reason: str = ""  # why it was stopped, or failed

@@ -42,8 +42,10 @@ def named(theta: Array) -> Named:
 
 def differences(x: Array, groups: Array) -> Array:  # (n, w), (w,) -> (g, n * n)
     """Squared differences within each group: all that the covariance of `x` needs, whatever theta is."""
-    own = [x[:, groups == g] for g in range(groups[-1] + 1)]
-    return np.stack([np.square(u[:, None] - u[None, :]).sum(-1).ravel() for u in own])
+    parts = np.zeros((groups[-1] + 1, len(x), len(x)))
+    for g, u in zip(groups, x.T, strict=True):  # one at a time: a categorical may have hundreds
+        parts[g] += np.square(u[:, None] - u[None, :])
+    return parts.reshape(len(parts), -1)
 
 
 def covariance(theta: Array, parts: Array) -> Array:  # (g + 3,), (g, n * n) -> (n, n)

@@ -18,7 +18,7 @@ from hpo_engine.domains import Array
 from hpo_engine.history import History
 from hpo_engine.rung import Observation
 from hpo_engine.space import Mask, SearchSpace
-from hpo_engine.types import Config, Status, Trial
+from hpo_engine.types import Blame, Config, Status, Trial
 
 WORST = 100.0  # in units of the typical: what is worse is as bad
 BEST = 1e12  # what is better by more cannot be told apart
@@ -98,7 +98,7 @@ def _output(name: str, x: Array, y: Array, pending: Array, limit: float = np.inf
 
 def is_bad(trial: Trial) -> bool:
     """It diverged, or its training code failed; what disruptions ended is not its configuration's fault."""
-    return trial.diverged or (trial.status is Status.FAILED and trial.failures > 0)
+    return trial.diverged or (trial.status is Status.FAILED and trial.blame is Blame.TRAINING)
 
 
 def chosen(observations: Sequence[Observation], levels: Sequence[int], most: int) -> list[Observation]:

@@ -186,6 +186,11 @@ def test_disruptions_are_not_held_against_a_configuration():
     history = history_of([(c, [bowl(c)]) for c in scattered(5)] + [({"x": 0.3, "y": 0.7}, [])])
     history.apply(AttemptEnded(5, 1, Outcome.LOST))
     history.apply(Failed(5, "disrupted too often"))
+    history.apply(Start(6, {"x": 0.31, "y": 0.7}, until=1))
+    for attempt, outcome in ((1, Outcome.USER_ERROR), (2, Outcome.LOST)):  # it was borne once
+        history.apply(AttemptStarted(6, attempt))
+        history.apply(AttemptEnded(6, attempt, outcome))
+    history.apply(Failed(6, "disrupted too often"))
     data = gather(history, Axes(SPACE, LEVELS), 1, rows=400, pending=200)
     assert [output.name for output in data.outputs] == ["loss"]
 
