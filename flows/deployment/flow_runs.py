@@ -29,6 +29,7 @@ from prefect.states import AwaitingRetry, Failed, Pending
 from prefect.types._datetime import now
 from prefect.types.entrypoint import EntrypointType
 
+TAKEN = "TakenOver"  # the name of a failed run's state: its study goes on with another controller
 PAGE = 200  # runs in an answer, the most that Prefect gives
 OPEN = (
     StateType.SCHEDULED,
@@ -53,6 +54,7 @@ class Run:
     created: float
     begun: bool = False  # it has run before
     launched: bool = False  # a worker has made its pod
+    taken: bool = False  # its study goes on elsewhere
     pool: str | None = None  # the work pool whose workers begin it: that of its deployment when it was made
 
 
@@ -175,6 +177,7 @@ class FlowRuns:
             created=_seconds(run.created),
             begun=run.run_count > 0,
             launched=bool(run.infrastructure_pid),
+            taken=bool(state and state.name == TAKEN),
             pool=run.work_pool_name,
         )
 

@@ -24,6 +24,7 @@ from flows.controller.backend import AwayError
 from flows.controller.places import Place, place_for
 from flows.controller.run import ended_view
 from flows.controller.session import ChangedError, ended, replay
+from flows.deployment.flow_runs import TAKEN
 from flows.deployment.form import Form, flat, shown
 from flows.deployment.form_study import study_of
 from flows.deployment.mistakes import mistakes_markdown, mistakes_message
@@ -75,7 +76,7 @@ def _ended_by(error: AbohbError, work: _Work) -> State[Any]:
         case ChangedError():
             return refused(error, begun=work.again)
         case Fenced():
-            return Failed(message=f"{error}, and goes on there")
+            return Failed(name=TAKEN, message=f"{error}, and goes on there")
         case JournalError() if work.again or work.begun:
             return Failed(message=f"{error}. {MEND}")
     if work.again:  # it does not fail for what may pass
