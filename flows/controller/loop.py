@@ -74,7 +74,7 @@ class Controller:
         self._began = clock() - journal.active
         self._causes = dict(causes)
         self._cancelled: str | None = None
-        self._impossible = ""  # why no trial of this study can run
+        self._failing = ""  # why the study fails: trials are ended for it, so it stays
 
     @property
     def workers(self) -> int:
@@ -158,7 +158,7 @@ class Controller:
         self._causes.pop(end.trial, None)
         self._tell(end)
         if end.outcome in (Outcome.IMAGE, Outcome.POD_SPEC):
-            self._impossible = f"{end.outcome}: {end.evidence.get('message', 'no trial can run')}"
+            self._failing = f"{end.outcome}: {end.evidence.get('message', 'no trial can run')}"
 
     def _checked(self, end: AttemptEnded) -> AttemptEnded:
         """An attempt that says all is well and has done nothing would be followed by others, for ever."""
@@ -172,10 +172,10 @@ class Controller:
         if self._cancelled is not None:
             return Ending(self._cancelled, final=False)
         history, budget = self.history, self.study.budget
-        if self._impossible:
-            return Ending(self._impossible, failed=True)
-        if history.failed_in_a_row >= self.study.max_failed_trials:
-            return Ending(f"{history.failed_in_a_row} trials in a row failed{self._last()}", failed=True)
+        if history.failed_in_a_row >= self.study.max_failed_trials and not self._failing:
+            self._failing = f"{history.failed_in_a_row} trials in a row failed{self._last()}"
+        if self._failing:
+            return Ending(self._failing, failed=True)
         if budget.hours is not None and self.elapsed >= budget.hours * 3600:
             return Ending(f"the budget of {budget.hours:g} hours is used")
         if budget.resource is not None and history.units >= budget.resource:
@@ -192,7 +192,10 @@ class Controller:
             return ending
         diverged = sum(trial.diverged for trial in self.history.trials)
         why = f"; {diverged} trials diverged" if diverged else ""
-        return Ending(f"{ending.reason}, and there is no usable result{why}{self._last()}", failed=True)
+        spent = len(self.history.trials) == self.study.budget.trials
+        again = "; to try again, raise budget.trials" if spent else ""
+        reason = f"{ending.reason}, and there is no usable result{why}{self._last()}{again}"
+        return Ending(reason, failed=True)
 
     def _last(self) -> str:
         failed = [trial for trial in self.history.trials if trial.status is Status.FAILED]

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from flows.controller.build import attempt_spec
 from flows.controller.loop import Ending
 from flows.controller.session import Session, open_study
 from flows.study.model import Study
@@ -31,6 +32,7 @@ from hpo_engine.types import (
     Status,
     Steered,
     Stop,
+    Trial,
     Waiting,
 )
 from operators.attempt import Order, encode_order, encode_report, order_key, report_key
@@ -362,6 +364,24 @@ def test_trials_that_fail_in_a_row_end_the_study_and_it_goes_on_when_mended() ->
     assert [e.failed for e in world.events() if isinstance(e, Finished)] == [True, False]
 
 
+def test_a_study_that_fails_does_not_change_its_mind() -> None:
+    """Trials that are well are ended for it, and may tell something until they are gone."""
+    study = make_study("random", max_failed_trials=3, max_failures=0, workers=4)
+    world = World(study, crash=frozenset({0, 1, 2}))
+    session = world.open()
+    world.step(session)
+    world.tick()
+    assert world.step(session) is None
+    assert (3, 1) in world.workers.ending
+    last = Report(3, 1, 2, {"loss": 0.1})
+    world.store.data[report_key("test", last)] = encode_report(last)
+    ending = world.run(session)
+    assert ending is not None
+    assert ending.reason.startswith("3 trials in a row failed")
+    assert last in world.journal()
+    assert len(world.workers.launched) == 4
+
+
 def test_a_study_of_which_every_trial_failed_has_failed() -> None:
     world = World(make_study("asha", budget={"trials": 2}), crash=frozenset(range(9)))
     ending = world.run()
@@ -370,6 +390,7 @@ def test_a_study_of_which_every_trial_failed_has_failed() -> None:
     assert ending.reason.startswith(
         "the budget of 2 trials is used, and there is no usable result; the last failure: user error"
     )
+    assert ending.reason.endswith("; to try again, raise budget.trials")
 
 
 def test_more_budget_goes_on_where_it_ended() -> None:
@@ -604,6 +625,14 @@ def test_constraints_decide_what_is_best_and_when_the_target_is_reached() -> Non
     best = session.watch.view(session.controller.history, elapsed=0.0).best
     assert best is not None
     assert (best.trial, best.value) == (1, 0.05)
+
+
+def test_an_agent_knows_the_narrowest_bounds() -> None:
+    bounds = [{"metric": "size", "min": 1.0}, {"metric": "size", "max": 5.0}, {"metric": "size", "max": 4.0}]
+    study = make_study(
+        "asha", metrics=["loss", "size", "ms"], constraints=[*bounds, {"metric": "ms", "max": 9}]
+    )
+    assert attempt_spec(study, Trial(0, {}, 1)).bounds == {"size": (1.0, 4.0), "ms": (None, 9.0)}
 
 
 def test_disruptions_and_failures_have_budgets_of_their_own() -> None:
