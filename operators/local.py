@@ -76,8 +76,8 @@ class LocalBackend:
         lock = os.open(hidden / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            (hidden / SPEC).write_bytes(encode_spec(spec))
-            (hidden / OPTIONS).write_text(json.dumps(asdict(options)))
+            _write(hidden / SPEC, encode_spec(spec))
+            _write(hidden / OPTIONS, json.dumps(asdict(options)).encode())
             try:
                 hidden.rename(self.work / name)
             except OSError:  # not empty: another controller was faster
@@ -162,7 +162,7 @@ class LocalBackend:
 
     def _verdict(self, name: str, spec: AttemptSpec) -> Verdict:
         folder = self.work / name
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ValueError):  # the machine may have lost power
             return decode_verdict((folder / VERDICT).read_bytes())
         kill_leftovers(folder / TRIAL)
         facts = {"message": "its agent left no verdict", "log": last_lines(folder / AGENT_LOG)}
@@ -178,6 +178,14 @@ _BOOT = (
 
 def _name(trial: int, attempt: int) -> str:
     return f"{trial}-{attempt}"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """On the disk when it returns, so that no directory is ever found with an empty file in it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _held(lock: Path) -> bool:

@@ -24,6 +24,7 @@ from operators.store import REFUSALS, StoreError
 
 GRACE = 15.0  # seconds to wind up in when we are told to end; Prefect's runner kills after 30
 WINDING = 0.1  # seconds between passes then
+AT_WORK = "the store did not answer: trials that run are left at work, and the same command goes on with them"
 PATIENCE = 30.0  # longest pause between tries while the store is away
 
 
@@ -119,13 +120,15 @@ def _interrupt(session: Session, place: Place, backend: Backend, shows: Sequence
     try:
         ours = _wind_up(session, backend, shows)
     except Fenced:  # the trials are another controller's by now
-        ours = False
-    else:
-        ours = ours or not place.lasting  # those of this machine end with us
-    if ours:
+        backend.abandon()
+        return
+    if ours or not place.lasting:  # those of this machine end with us
         backend.close(GRACE)
+        session.watch.messages += backend.notes()
     else:
         backend.abandon()
+        session.watch.messages.append(AT_WORK)
+    _tell(session, shows)
 
 
 def _wind_up(session: Session, backend: Backend, shows: Sequence[Show]) -> bool:

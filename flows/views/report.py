@@ -117,7 +117,7 @@ def failure_line(failures: Failures, store: str = "") -> str:
 
 
 def log_file(store: str, trial: int, attempt: int) -> str:
-    return f"{store}/trials/{trial:08d}/logs/{attempt:04d}.stderr"
+    return f"{store}/trials/{trial:08d}/logs/{attempt:04d}.*"  # stdout and stderr, or one of both
 
 
 def result_json(view: StudyView) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -137,8 +136,13 @@ class KubernetesBackend:
     def close(self, grace: float) -> None:
         """What is left goes with its owner; pods may use their grace after we are gone."""
         self.calls.finish(grace)
-        with suppress(OSError, AbohbError):  # else it is swept away when the study is opened again
+        try:
             self.jobs.disown()
+        except (OSError, AbohbError) as error:  # it is swept away when the study is opened again
+            self._notes.append(
+                f"Jobs of the study may be left ({error}). To end them: kubectl delete configmap"
+                f" {self.jobs.owner_name} --namespace {self.jobs.api.namespace}"
+            )
         self.world.stop()
 
     def _delete(self, key: Key, job: Mapping[str, Any]) -> None:

@@ -44,7 +44,7 @@ Best configuration: trial 17 after 27 epochs
 Trials: 60 started, 54 paused, 5 completed, 1 failed.
 Epochs run: 312, instead of 1620 at full length: 81 % saved by early stopping.
 Failed attempts, user error: 3, e.g. trial 5, attempt 2: ValueError: a | b <c>
-  file:///data/trials/00000005/logs/0002.stderr
+  file:///data/trials/00000005/logs/0002.*
 Store: file:///data
 To see this again: abohb tune study.yaml
 """

@@ -83,7 +83,7 @@ def test_the_failures_are_a_table_by_class_and_the_newest_ones_with_their_last_l
         == first
     )
     assert text.count("The last lines that it printed") == 1
-    assert "All of it: `file:///data/trials/00000005/logs/0002.stderr`" in text
+    assert "All of it: `file:///data/trials/00000005/logs/0002.*`" in text
     assert "```\nTraceback\n  x = y\nValueError: a | b <c>\n```" in text
 
 

@@ -228,6 +228,23 @@ def test_an_interrupt_of_one_that_was_taken_over_touches_nothing(
     assert [name for name, *_ in calls.mock_calls] == ["session.controller.cancel", "backend.abandon"]
 
 
+@pytest.mark.parametrize(
+    ("ours", "told", "ended"),
+    [(True, ["Jobs may be left"], "backend.close"), (False, [run.AT_WORK], "backend.abandon")],
+)
+def test_an_interrupt_says_what_it_leaves_at_work(
+    monkeypatch: pytest.MonkeyPatch, ours: bool, told: list[str], ended: str
+) -> None:
+    calls, shown = Mock(), Mock()
+    calls.session.watch.messages = []
+    calls.backend.notes.return_value = ("Jobs may be left",)
+    monkeypatch.setattr(run, "_wind_up", lambda *_: ours)
+    monkeypatch.setattr(run, "current_view", lambda controller, session: tuple(session.watch.messages))
+    run._interrupt(calls.session, Mock(lasting=True), calls.backend, [shown])
+    assert ended in [name for name, *_ in calls.mock_calls]
+    assert shown.show.call_args.args[0] == tuple(told)
+
+
 def test_an_interrupt_while_the_store_is_away_ends_it_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

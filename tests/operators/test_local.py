@@ -187,6 +187,7 @@ STATES = {  # whatever was killed just then: (lock held, verdict written) -> run
     "the agent was killed": (False, None, False, Outcome.LOST),
     "the verdict is written, the agent still there": (True, OK, True, None),
     "ended": (False, OK, False, Outcome.OK),
+    "ended, and the machine lost power": (False, b"", False, Outcome.LOST),
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -457,3 +458,16 @@ def test_an_ended_job_is_judged_by_its_pod_also_when_the_watch_of_pods_is_late(t
     end = endings.verdict((1, 1), failed, by_us=False)
     assert end is not None
     assert end.outcome is Outcome.DISRUPTION
+
+
+def test_who_cannot_remove_the_jobs_says_so() -> None:
+    jobs = Mock(owner_name="abohb-s", api=Mock(namespace="ml"))
+    jobs.disown.side_effect = ApiAwayError("no route")
+    parts = {name: Mock() for name in ("store", "world", "image", "endings", "calls", "warnings", "changed")}
+    parts["image"].notes, parts["calls"].faults, parts["world"].quiet = [], {}, 0.0
+    backend = KubernetesBackend(study="s", jobs=jobs, **parts)
+    backend.close(1.0)
+    (note,) = backend.notes()
+    assert "no route" in note
+    assert "kubectl delete configmap abohb-s --namespace ml" in note
+    assert parts["world"].stop.called
