@@ -34,6 +34,7 @@ cluster_up() { # and what the tests want to know of it
     export ABOHB_TEST_REGISTRY=$registry ABOHB_TEST_TAG=$tag
     export ABOHB_TEST_MINIO_IMAGE=$registry/minio:$tag
     export ABOHB_TEST_FAKE_NODES="$CLUSTER_DIR/fake-nodes.sh" ABOHB_TEST_REQUIRED=1
+    export CLUSTER_DIR CLUSTER_STATE ABOHB_TEST_LOAD="$PWD/.ci/load-images.sh"
     export ABOHB_TEST_STOP_API="$PWD/.ci/stop-api.sh $CLUSTER_STATE"
     cluster_images --push "$registry"
     .ci/minio-image.sh "$CLUSTER_STATE/bin/minio" "$ABOHB_TEST_MINIO_IMAGE"

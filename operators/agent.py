@@ -25,7 +25,7 @@ from operators.attempt import (
     report_key,
     trial_prefix,
 )
-from operators.checkpoints import Checkpoints
+from operators.checkpoints import Checkpoints, files_of
 from operators.progress import Progress, read_progress, write_progress
 from operators.store import Store
 from operators.trial_dir import ContractError
@@ -114,10 +114,7 @@ class Attempt:
 
     def follow(self) -> bool:
         """Hand a changed order on to the training code; whether it had changed."""
-        data = self.store.get(order_key(self.spec.study, self.spec.trial))
-        order = decode_order(data) if data is not None else self.order
-        if order.attempt > self.spec.attempt:
-            self.fenced = order.attempt
+        order = self._ordered()
         if order == self.order or self.fenced:
             return False
         self._progress.order = order
@@ -127,6 +124,14 @@ class Attempt:
             self._progress.stopped_at = self.reached
         trial_dir.write_order(self.folder, order)
         return True
+
+    def _ordered(self) -> Order:
+        """As it stands in the store: a later attempt's fences this one."""
+        data = self.store.get(order_key(self.spec.study, self.spec.trial))
+        order = decode_order(data) if data is not None else self.order
+        if order.attempt > self.spec.attempt:
+            self.fenced = order.attempt
+        return order
 
     def pump(self, most: float = math.inf) -> int:
         """Commit lines that are complete, all or so many of them; how many it did.
@@ -173,9 +178,11 @@ class Attempt:
         source = self.folder / line.checkpoint
         # From 0 again: what was measured here before counts, and so does the checkpoint it was measured with.
         again = not self.spec.resumable and line.resource <= self.spec.reported
-        if not again and not self._committed(report):
+        if again:
+            files_of(self.folder, source)
+        elif not self._committed(report):
             self._checkpoints.commit(report, self.folder, source)
-            self.follow()
+            self._ordered()
         if self.fenced:  # it took so long that another attempt has begun, whose files are not ours to prune
             return
         self._tell(report)

@@ -55,7 +55,7 @@ class Checkpoints:
         ContractError if it is missing, empty, changing, or leads out of `root`.
         """
         there = {key.rpartition("/")[2] for key in self.store.list(f"{self.prefix}blobs/")}
-        found = _each(_look, _inside(root, source))
+        found = _each(_look, files_of(root, source))
         missing = {seen.file.sha256: seen for seen in found if seen.file.sha256 not in there}
         _each(self._upload, list(missing.values()))
         for seen in found:
@@ -220,8 +220,11 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))  # unlike Path.resolve it takes links that go in a circle
 
 
-def _inside(root: Path, source: Path) -> list[tuple[str, Path]]:
-    """(name, path) of each file of a checkpoint, sorted. A link may point only to a file within it."""
+def files_of(root: Path, source: Path) -> list[tuple[str, Path]]:
+    """(name, path) of each file of a checkpoint, sorted. A link may point only to a file within it.
+
+    ContractError: it is missing, empty, or leads out of `root`.
+    """
     top, base = _real(root), _real(source)
     if not base.is_relative_to(top) or base == top:
         raise ContractError(f"checkpoint {str(source)!r} is not below the trial's directory")

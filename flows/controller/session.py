@@ -140,7 +140,7 @@ def _news(study: Study, replayed: Replayed) -> list[Event]:
         news.append(Opened(study.model_dump(mode="json")))
     if before and before.workers != study.workers and "workers" in history.settings:
         news.append(Steered("workers", study.workers))
-    if history.settings.get("stopped") and not history.live:  # else that is brought to its end first
+    if history.settings.get("stopped"):
         news.append(Steered("stopped", 0))
     return news
 

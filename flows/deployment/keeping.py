@@ -25,7 +25,6 @@ ENDED = "Its controller was gone; its trials were ended, and the same study agai
 LEFT = "Its controller was gone; its trials may be left: "
 STILL = "Prefect's pause does not reach a study: pause it by the deployment `steer`"
 AFTERMATH = 900.0  # seconds after its end in which a run is looked at for trials that it has left
-MISSED = 3 * 24 * 3600.0  # the same for a keeper that has just begun: there may have been none for long
 
 
 @dataclass
@@ -34,14 +33,9 @@ class Keeper:
     pool: str | None  # the work pool whose runs are pods
     kinds: Callable[[], Mapping[UUID, str]]
     say: Callable[[str], None]
-    clock: Callable[[], float] = time.monotonic
     _studies: dict[UUID, tuple[Study, Lookout] | None] = field(default_factory=dict)
-    _began: float = field(init=False)
     _looked: set[UUID] = field(default_factory=set)  # ended runs that have left nothing
     _troubles: dict[UUID, str] = field(default_factory=dict)  # what was told of them last
-
-    def __post_init__(self) -> None:
-        self._began = self.clock()
 
     def turn(self, client: SyncPrefectClient) -> None:
         """One look at all of them."""
@@ -59,8 +53,7 @@ class Keeper:
                 with self._alone(run):
                     self._tune(runs, run, here)
         busy = {run.study for run in (*open, *crashed)}
-        late = self.clock() - self._began < AFTERMATH
-        over = runs.ended((StateType.CANCELLED, StateType.FAILED), MISSED if late else AFTERMATH)
+        over = runs.ended((StateType.CANCELLED, StateType.FAILED), AFTERMATH)
         for run in over:
             left = run.kind == "tune" and not run.taken and run.study not in busy
             if left and run.id not in self._looked | here:

@@ -105,7 +105,11 @@ def test_a_name_of_digits_alone_is_a_name() -> None:
             values=EVERYTHING,
             namespace=name,
         )
-        small = render(f'prefect.storage.existingClaim="{name}"')
+        small = render(
+            f'prefect.storage.existingClaim="{name}"',
+            f'minio.storage.existingClaim="{name}"',
+            namespace=name,
+        )
         return [*kinds(made.objects), *kinds(made.study()), *kinds(small.objects)]
 
     assert named("2024") == named("letters")

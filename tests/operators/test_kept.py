@@ -110,3 +110,15 @@ def test_who_was_replaced_during_an_upload_prunes_and_tells_nothing(tmp_path: Pa
     assert trial.fenced == 2
     assert [told.resource for told in reports(tmp_path)] == [1, 2]
     assert kept(tmp_path).keys() == {1, 2, 3}
+
+
+@pytest.mark.parametrize("name", ["../mine", ".", "..", "nowhere"])
+def test_what_is_not_kept_has_to_be_a_checkpoint_too(tmp_path: Path, name: str) -> None:
+    """It is removed: so it must be below the trial's directory."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model").write_text("years of work")
+    again = attempt(tmp_path, replace(LONG, resumable=False, attempt=2, reported=3))
+    (again.folder / METRICS).write_text(f'{{"epoch": 1, "checkpoint": "{name}", "loss": 1}}\n')
+    again.pump()
+    assert "checkpoint" in again.fault
+    assert (tmp_path / "mine" / "model").exists()
