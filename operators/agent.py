@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from hpo_engine.types import Outcome, Report
@@ -22,6 +23,7 @@ from operators.attempt import (
     decode_order,
     encode_report,
     order_key,
+    rank,
     report_key,
     trial_prefix,
 )
@@ -187,7 +189,7 @@ class Attempt:
             return
         self._tell(report)
         if not again:
-            self._checkpoints.prune(KEEP, self._rank)
+            self._checkpoints.prune(KEEP, partial(rank, self.spec))
         _remove(source)
 
     def _committed(self, report: Report) -> bool:
@@ -195,19 +197,6 @@ class Attempt:
         newest = self._checkpoints.newest() if self._taken_up else None
         done = newest and (newest.report.attempt, newest.report.resource)
         return done == (report.attempt, report.resource)
-
-    def _rank(self, report: Report) -> tuple[float, float]:
-        """As the engine: feasible reports by loss, others by how far off they are, then diverged ones."""
-        off = 0.0
-        needed = (self.spec.metrics[0], *self.spec.bounds)
-        if not all(math.isfinite(report.metrics.get(metric, math.nan)) for metric in needed):
-            return (math.inf, math.inf)
-        for metric, (low, high) in self.spec.bounds.items():
-            value = report.metrics[metric]
-            off += max(
-                0.0, (value if low is None else low) - value, value - (value if high is None else high)
-            )
-        return off, report.metrics[self.spec.metrics[0]] * (-1 if self.spec.maximise else 1)
 
     def _tell(self, report: Report) -> None:
         self.store.put(report_key(self.spec.study, report), encode_report(report))

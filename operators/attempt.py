@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TypeAlias, TypeVar
@@ -133,3 +134,15 @@ def credentials_key(study: str, trial: int) -> str:
 def log_key(study: str, trial: int, attempt: int, stream: str) -> str:
     """`stream` is `stdout` or `stderr`; `log` where they are one."""
     return f"{trial_prefix(study, trial)}logs/{attempt:04d}.{stream}"
+
+
+def rank(spec: AttemptSpec, report: Report) -> tuple[float, float]:
+    """As the engine: feasible reports by loss, others by how far off they are, then diverged ones."""
+    needed = (spec.metrics[0], *spec.bounds)
+    if not all(math.isfinite(report.metrics.get(metric, math.nan)) for metric in needed):
+        return (math.inf, math.inf)
+    off = 0.0
+    for metric, (low, high) in spec.bounds.items():
+        value = report.metrics[metric]
+        off += max(0.0, (value if low is None else low) - value, value - (value if high is None else high))
+    return off, report.metrics[spec.metrics[0]] * (-1 if spec.maximise else 1)

@@ -190,12 +190,10 @@ class Controller:
         """A study without a single usable result has failed, whatever its budget says."""
         if not ending.final or ending.failed or self.history.incumbent is not None:
             return ending
-        diverged = sum(trial.diverged for trial in self.history.trials)
-        why = f"; {diverged} trials diverged" if diverged else ""
-        spent = len(self.history.trials) == self.study.budget.trials
-        again = "; to try again, raise budget.trials" if spent else ""
-        reason = f"{ending.reason}, and there is no usable result{why}{self._last()}{again}"
-        return Ending(reason, failed=True)
+        trials, most = self.history.trials, self.study.budget.trials
+        why = f"; {count} trials diverged" if (count := sum(trial.diverged for trial in trials)) else ""
+        why += self._last() + ("; to try again, raise budget.trials" if len(trials) == most else "")
+        return Ending(f"{ending.reason}, and there is no usable result{why}", failed=True)
 
     def _last(self) -> str:
         failed = [trial for trial in self.history.trials if trial.status is Status.FAILED]
