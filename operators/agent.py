@@ -164,6 +164,8 @@ class Attempt:
             self._progress.seconds = round(self.seconds, 3)
             self.remember()
         self._save(line, self._progress.seconds)
+        if self.fenced:  # it is not told
+            return
         self._line, self._taken_up = None, False
         self._progress.lines += 1
         self._progress.seconds = None
